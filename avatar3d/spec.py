@@ -86,7 +86,7 @@ class AvatarSpec:
     Raises `SpecError` when a value is of the wrong type, out of range or not among its choices.
     """
 
-    seed: int = field(default=0, metadata={"meaning": "drives what the spec leaves open, such as where moles sit"})
+    seed: int = field(default=0, metadata={"meaning": "drives what the spec leaves open"})
     age: float = _number(35.0, 5.0, 95.0, "years")
     gender: float = _number(0.5, 0.0, 1.0, "0 woman, 1 man")
     height: float = _number(0.5, 0.0, 1.0, "short to tall for age and gender")
