@@ -1,0 +1,3 @@
+"""Text to rigged, game-ready 3D avatars."""
+
+__version__ = "0.1.0"

@@ -10,8 +10,10 @@ from __future__ import annotations
 import difflib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -67,15 +69,15 @@ class SpecError(ValueError):
     """A spec that can not be built, with the field's name and the remedy in its message."""
 
 
-def _number(default: float, low: float, high: float, meaning: str) -> float:
+def _number(default: float, low: float, high: float, meaning: str) -> Any:
     return field(default=default, metadata={"low": low, "high": high, "meaning": meaning})
 
 
-def _choice(default: str, choices: tuple[str, ...], meaning: str) -> str:
+def _choice(default: str, choices: tuple[str, ...], meaning: str) -> Any:
     return field(default=default, metadata={"choices": choices, "meaning": meaning})
 
 
-def _controls(names: tuple[str, ...], meaning: str) -> dict[str, float]:
+def _controls(names: tuple[str, ...], meaning: str) -> Any:
     return field(default_factory=dict, metadata={"controls": names, "meaning": meaning})
 
 
@@ -140,7 +142,7 @@ class AvatarSpec:
             raise SpecError("african, asian and european are all 0: raise at least one of them above 0")
 
 
-def _check(name: str, value: object, rule: dict) -> None:
+def _check(name: str, value: object, rule: Mapping) -> None:
     if name == "seed":
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
             raise SpecError(f"seed must be a whole number from 0 to 2**63 - 1, got {value!r}")

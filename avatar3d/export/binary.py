@@ -1,0 +1,82 @@
+"""The binary chunk of a GLB file: buffer views and accessors (glTF 2.0, sections 3.6 and 4.4)."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+
+ARRAY_BUFFER = 34962
+ELEMENT_ARRAY_BUFFER = 34963
+_COMPONENT_TYPES = {"uint8": 5121, "uint16": 5123, "uint32": 5125, "float32": 5126}
+_ELEMENT_TYPES = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
+
+
+class BinaryChunk:
+    """Collects arrays; `views` and `accessors` are the matching glTF JSON lists."""
+
+    def __init__(self) -> None:
+        self.views: list[dict] = []
+        self.accessors: list[dict] = []
+        self._data = bytearray()
+
+    def add_view(self, data: bytes, target: int | None = None) -> int:
+        """Append bytes on a 4-byte boundary; returns the index of their buffer view."""
+        self._data += b"\0" * (-len(self._data) % 4)
+        view = {"buffer": 0, "byteOffset": len(self._data), "byteLength": len(data)}
+        if target is not None:
+            view["target"] = target
+        self._data += data
+        self.views.append(view)
+        return len(self.views) - 1
+
+    def add_array(self, array: np.ndarray, target: int | None = None, bounds: bool = False) -> int:
+        """Append an array (count, ...) as an accessor, with min and max if `bounds`; returns its index."""
+        accessor = {"bufferView": self.add_view(np.ascontiguousarray(array).tobytes(), target)}
+        return self._add_accessor(accessor, array, bounds)
+
+    def add_sparse(self, array: np.ndarray, moved: np.ndarray) -> int:
+        """Append an array (count, 3) of which only the rows `moved` (sorted indices) are not zero."""
+        index_dtype = np.uint16 if len(array) <= 65536 else np.uint32
+        sparse = {
+            "count": len(moved),
+            "indices": {
+                "bufferView": self.add_view(moved.astype(index_dtype).tobytes()),
+                "componentType": _COMPONENT_TYPES[np.dtype(index_dtype).name],
+            },
+            "values": {"bufferView": self.add_view(np.ascontiguousarray(array[moved]).tobytes())},
+        }
+        return self._add_accessor({"sparse": sparse}, array, bounds=True)
+
+    def _add_accessor(self, accessor: dict, array: np.ndarray, bounds: bool) -> int:
+        accessor |= {
+            "componentType": _COMPONENT_TYPES[array.dtype.name],
+            "count": len(array),
+            "type": _ELEMENT_TYPES[array.shape[1:]],
+        }
+        if bounds:
+            accessor |= {"min": array.min(axis=0).tolist(), "max": array.max(axis=0).tolist()}
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    def to_glb(self, document: dict) -> bytes:
+        """The whole file: 12-byte header, JSON chunk padded with spaces, binary chunk padded with zeros."""
+        document = document | {
+            "accessors": self.accessors,
+            "bufferViews": self.views,
+            "buffers": [{"byteLength": len(self._data)}],
+        }
+        text = json.dumps(document, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 4)
+        data = bytes(self._data) + b"\0" * (-len(self._data) % 4)
+        length = 12 + 8 + len(text) + 8 + len(data)
+        return b"".join(
+            [
+                struct.pack("<4sII", b"glTF", 2, length),
+                struct.pack("<I4s", len(text), b"JSON"),
+                text,
+                struct.pack("<I4s", len(data), b"BIN\0"),
+                data,
+            ]
+        )

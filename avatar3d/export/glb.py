@@ -1,0 +1,184 @@
+"""Avatar -> GLB (binary glTF 2.0, no extensions): meshes, skin, ARKit morph targets, PBR materials.
+
+Layout: the skeleton hangs under one node `Armature`; every part is a skinned mesh at the scene's root with an
+identity transform, as the specification asks. Quaternions do not occur: joints are axis-aligned at rest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from avatar3d import __version__
+from avatar3d.export.binary import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, BinaryChunk
+from avatar3d.export.materials import MaterialTable
+from avatar3d.export.tangents import vertex_tangents
+from avatar3d.runs import write_bytes
+from avatar3d.structures import Avatar, Mesh, MorphTargets, Part, Skeleton, Skin
+
+SMALLEST_OFFSET = 1e-5
+"""Metres. A vertex that a morph target moves less than this along each axis stays where it is."""
+
+
+def write_glb(avatar: Avatar, path: Path, extras: dict) -> None:
+    """Write `avatar` to `path`, whole or not at all.
+
+    `extras` (JSON values) goes into the file's `asset.extras` and onto the scene, where importers keep it.
+    """
+    write_bytes(path, encode_glb(avatar, extras))
+
+
+def encode_glb(avatar: Avatar, extras: dict) -> bytes:
+    """The bytes of the GLB file; equal avatars give equal bytes."""
+    chunk = BinaryChunk()
+    materials = MaterialTable(chunk)
+    joints = _joint_nodes(avatar.skeleton)
+    joint_count = len(joints)
+    armature = joint_count
+    nodes = [*joints, {"name": "Armature", "children": _roots(avatar.skeleton)}]
+    meshes = []
+    for part in avatar.parts:
+        meshes.append(_mesh_entry(part, joint_count, avatar.expression, chunk, materials))
+        nodes.append({"name": part.name, "mesh": len(meshes) - 1, "skin": 0})
+    document = {
+        "asset": {"version": "2.0", "generator": f"avatar3d {__version__}", "extras": extras},
+        "scene": 0,
+        "scenes": [{"name": "Avatar", "nodes": list(range(armature, len(nodes))), "extras": extras}],
+        "nodes": nodes,
+        "meshes": meshes,
+        "materials": materials.materials,
+        "skins": [_skin_entry(avatar.skeleton, chunk)],
+    }
+    if materials.images:
+        document |= {
+            "textures": materials.textures,
+            "images": materials.images,
+            "samplers": materials.samplers,
+        }
+    return chunk.to_glb(document)
+
+
+def _joint_nodes(skeleton: Skeleton) -> list[dict]:
+    positions = skeleton.positions.detach().cpu().double().numpy()
+    nodes = []
+    for joint, (name, parent) in enumerate(zip(skeleton.names, skeleton.parents, strict=True)):
+        origin = positions[parent] if parent >= 0 else np.zeros(3)
+        node: dict = {"name": name, "translation": (positions[joint] - origin).tolist()}
+        children = [child for child, p in enumerate(skeleton.parents) if p == joint]
+        if children:
+            node["children"] = children
+        nodes.append(node)
+    return nodes
+
+
+def _roots(skeleton: Skeleton) -> list[int]:
+    return [joint for joint, parent in enumerate(skeleton.parents) if parent < 0]
+
+
+def _skin_entry(skeleton: Skeleton, chunk: BinaryChunk) -> dict:
+    matrices = np.tile(np.eye(4, dtype=np.float32), (len(skeleton.names), 1, 1))
+    matrices[:, 3, :3] = -_float32(skeleton.positions)  # column-major: the last column is stored last
+    return {
+        "name": "Skin",
+        "inverseBindMatrices": chunk.add_array(matrices),
+        "skeleton": _roots(skeleton)[0],
+        "joints": list(range(len(skeleton.names))),
+    }
+
+
+def _mesh_entry(
+    part: Part, joint_count: int, expression: dict[str, float], chunk: BinaryChunk, materials: MaterialTable
+) -> dict:
+    mesh = part.mesh
+    primitive: dict = {
+        "attributes": {
+            name: chunk.add_array(array, ARRAY_BUFFER, bounds=name == "POSITION")
+            for name, array in _attributes(part, joint_count).items()
+        },
+        "indices": chunk.add_array(_indices(mesh), ELEMENT_ARRAY_BUFFER),
+        "material": materials.add(mesh.material),
+    }
+    entry: dict = {"name": part.name, "primitives": [primitive]}
+    names, targets = _morph_targets(part.morphs, chunk)
+    if names:
+        primitive["targets"] = targets
+        entry["weights"] = [float(expression.get(name, 0.0)) for name in names]
+        entry["extras"] = {"targetNames": names}
+    return entry
+
+
+def _attributes(part: Part, joint_count: int) -> dict[str, np.ndarray]:
+    """Vertex attributes by glTF name; texture coordinates and tangents only where a texture needs them."""
+    mesh, material = part.mesh, part.mesh.material
+    attributes = {"POSITION": _float32(mesh.vertices), "NORMAL": _unit_normals(mesh)}
+    if material.normal_texture is not None:
+        attributes["TANGENT"] = vertex_tangents(
+            attributes["POSITION"], mesh.faces.detach().cpu().numpy(), attributes["NORMAL"], _float32(mesh.uv)
+        )
+    textures = (material.base_color_texture, material.normal_texture, material.orm_texture)
+    if any(texture is not None for texture in textures):
+        attributes["TEXCOORD_0"] = _float32(mesh.uv)
+    attributes["JOINTS_0"], attributes["WEIGHTS_0"] = _clean_skin(part.skin, joint_count)
+    return attributes
+
+
+def _float32(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy().astype(np.float32)
+
+
+def _indices(mesh: Mesh) -> np.ndarray:
+    dtype = np.uint16 if len(mesh.vertices) < 65536 else np.uint32
+    return mesh.faces.detach().cpu().numpy().astype(dtype).reshape(-1)
+
+
+def _unit_normals(mesh: Mesh) -> np.ndarray:
+    """Normals of unit length; a vertex without a direction (of degenerate triangles only) points up."""
+    normals = mesh.normals.detach().cpu().double().numpy()
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    up = np.array([0.0, 1.0, 0.0])
+    return np.where(length > 1e-6, normals / np.maximum(length, 1e-6), up).astype(np.float32)
+
+
+def _clean_skin(skin: Skin, joint_count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Joints (V, 4) and float32 weights (V, 4) as glTF wants them (section 3.7.3.3).
+
+    No joint twice with a weight, largest first, unused slots joint 0 with weight 0, sums 1 to rounding.
+    """
+    joints = skin.joints.detach().cpu().numpy().astype(np.int64)
+    weights = skin.weights.detach().cpu().double().numpy().clip(min=0.0)
+    for slot in range(1, 4):
+        for earlier in range(slot):
+            same = joints[:, slot] == joints[:, earlier]
+            weights[same, earlier] += weights[same, slot]
+            weights[same, slot] = 0.0
+    weights /= weights.sum(axis=1, keepdims=True)
+    weights = weights.astype(np.float32).astype(np.float64)
+    order = np.argsort(-weights, axis=1, kind="stable")
+    weights = np.take_along_axis(weights, order, axis=1)
+    joints = np.where(weights > 0, np.take_along_axis(joints, order, axis=1), 0)
+    dtype = np.uint8 if joint_count <= 256 else np.uint16
+    return joints.astype(dtype), weights.astype(np.float32)
+
+
+def _morph_targets(morphs: MorphTargets | None, chunk: BinaryChunk) -> tuple[list[str], list[dict]]:
+    """Names and targets of what moves at all, as sparse accessors where these are smaller."""
+    names: list[str] = []
+    targets: list[dict] = []
+    if morphs is None:
+        return names, targets
+    deltas = _float32(morphs.deltas)
+    for name, delta in zip(morphs.names, deltas, strict=True):
+        offsets = np.where(np.abs(delta).max(axis=1, keepdims=True) >= SMALLEST_OFFSET, delta, np.float32(0))
+        moved = np.flatnonzero(offsets.any(axis=1))
+        if len(moved) == 0:
+            continue
+        index_bytes = 2 if len(offsets) <= 65536 else 4
+        if len(moved) * (12 + index_bytes) < len(offsets) * 12:
+            accessor = chunk.add_sparse(offsets, moved)
+        else:
+            accessor = chunk.add_array(offsets, ARRAY_BUFFER, bounds=True)
+        names.append(name)
+        targets.append({"POSITION": accessor})
+    return names, targets
