@@ -7,15 +7,22 @@ folder, which the next run with the same name sweeps away.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import platform
 import re
+import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from avatar3d import __version__
 
 SLUG_LENGTH = 60
 
@@ -150,3 +157,34 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """`write_bytes` of indented JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def passport() -> dict:
+    """What a run must know to be repeated: versions, commit, machine; JSON values."""
+    return {
+        "version": __version__,
+        "commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in ("torch", "numpy", "numba")},
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far, in megabytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that runs, with `+` when it has changes; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        describe = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+        done = subprocess.run(describe, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
