@@ -1,0 +1,63 @@
+"""Lights of a photographer's studio."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from avatar3d.camera import orbit_angles
+from avatar3d.structures import Camera
+
+Color = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Light:
+    """A distant soft light. A white matte surface that faces it sends `color` to the eye."""
+
+    direction: tuple[float, float, float]
+    """Unit vector from the surface to the light, world frame."""
+    color: Color
+    """Linear."""
+    angle: float = 0.2
+    """Half the angle that the lamp spans, radians: softens highlights and shadows."""
+    shadow: bool = False
+
+
+@dataclass(frozen=True)
+class Lights:
+    """Distant lights and a sky over a ground, in linear light (1 makes white paint white)."""
+
+    lights: tuple[Light, ...]
+    sky: Color = (0.3, 0.3, 0.3)
+    ground: Color = (0.15, 0.15, 0.15)
+
+
+def _direction(azimuth: float, elevation: float) -> tuple[float, float, float]:
+    """Unit vector; angles in degrees, as `camera.orbit` counts them."""
+    a, e = math.radians(azimuth), math.radians(elevation)
+    return (math.cos(e) * math.sin(a), math.sin(e), math.cos(e) * math.cos(a))
+
+
+def studio_lights(camera: Camera | None = None) -> Lights:
+    """Soft key light, fill and rim lights and a dim sky.
+
+    With a camera the rig turns with its azimuth, so that a turntable keeps the lights beside the camera;
+    without one it is fixed to the world and made for a camera in front (azimuth 0).
+    """
+    turn = math.degrees(orbit_angles(camera)[0]) if camera else 0.0
+    return Lights(
+        lights=(
+            Light(_direction(turn - 38, 38), (0.80, 0.77, 0.73), angle=0.16, shadow=True),
+            Light(_direction(turn + 50, 12), (0.17, 0.18, 0.20), angle=0.5),
+            Light(_direction(turn + 150, 35), (0.55, 0.58, 0.62), angle=0.25, shadow=True),
+            Light(_direction(turn - 145, 25), (0.28, 0.27, 0.26), angle=0.25),
+        ),
+        sky=(0.36, 0.37, 0.39),
+        ground=(0.17, 0.155, 0.145),
+    )
+
+
+def ambient_only(level: float = 1.0) -> Lights:
+    """The same light from everywhere: shows material colors as they are."""
+    return Lights((), (level,) * 3, (level,) * 3)

@@ -1,0 +1,183 @@
+"""Pictures of meshes: one call from meshes, camera and lights to a `Render`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatar3d.render.color import linear_to_srgb, srgb_to_linear, tone_map
+from avatar3d.render.lights import Lights, studio_lights
+from avatar3d.render.rasterize import Fragments, rasterize
+from avatar3d.render.scene import (
+    LabelledMesh,
+    Scene,
+    camera_view,
+    compile_scene,
+    solid_cutoffs,
+    view_triangles,
+)  # fmt: skip
+from avatar3d.render.shading import shade, surface_points
+from avatar3d.render.textures import weighted_rows
+from avatar3d.render.visibility import Seen, upsample, visibility
+from avatar3d.structures import Camera, Render
+
+BACKDROP = (0.80, 0.81, 0.83)
+"""Light neutral grey, sRGB."""
+
+
+def render_meshes(
+    meshes: Sequence[LabelledMesh] | Scene,
+    camera: Camera,
+    lights: Lights | None = None,
+    background: tuple[float, float, float] | Float[Tensor, "H W 3"] | None = BACKDROP,
+    samples: int = 2,
+    shadows: bool = True,
+    occlusion: bool = True,
+    blend_layers: int = 4,
+) -> Render:
+    """Rasterize and shade meshes (or a compiled `Scene`, for many views of the same meshes).
+
+    rgb and alpha are averages over `samples` x `samples` image samples; depth, normal, labels and uv are what
+    the pixel's center sees. Without `lights` the studio turns with the camera. `background` is sRGB; None
+    leaves rgb 0 where nothing is. Colors are differentiable with respect to textures, normals, uv and
+    positions (not through coverage and shadows). Runs on the device of the meshes.
+
+    Raises ValueError when there is nothing to draw or `samples` is not in 1 to 4.
+    """
+    if not 1 <= samples <= 4:
+        raise ValueError(f"samples is per axis, from 1 to 4, got {samples}")
+    scene = meshes if isinstance(meshes, Scene) else compile_scene(meshes)
+    lights = studio_lights(camera) if lights is None else lights
+    center = _center_pass(scene, camera)
+    light_reach = visibility(scene, camera, lights, center.seen, shadows, occlusion)
+    light, alpha = _shaded_samples(scene, camera, lights, samples, blend_layers, light_reach, center.depth)
+    rgb = _compose(light, alpha, background)
+    return Render(rgb, alpha, center.depth, center.normal, center.labels, center.uv)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Center:
+    """What pixel centers see."""
+
+    depth: Float[Tensor, "H W"]
+    normal: Float[Tensor, "H W 3"]
+    labels: Tensor
+    uv: Float[Tensor, "H W 2"]
+    seen: Seen
+
+
+def _center_pass(scene: Scene, camera: Camera) -> _Center:
+    view = camera_view(scene, camera)
+    every = torch.arange(len(scene.faces), device=scene.faces.device)
+    fragments = rasterize(view_triangles(scene, view, every, solid_cutoffs(scene)), camera.width, camera.height)
+    _, pixel, face, bary, _ = _flatten(fragments)
+    with torch.no_grad():
+        points = weighted_rows(scene.attributes, scene.faces[face], bary)
+    normal = torch.nn.functional.normalize(points[:, 3:6], dim=-1)
+    normal = torch.where(view.back[face][:, None], -normal, normal)
+
+    def image(values: Tensor) -> Tensor:
+        flat = values.new_zeros(camera.height * camera.width, *values.shape[1:])
+        flat[pixel] = values
+        return flat.view(camera.height, camera.width, *values.shape[1:])
+
+    labels = image(scene.labels[scene.face_mesh[face]])
+    depth = fragments.depth[0]
+    seen = Seen(pixel, points[:, :3], normal, depth)
+    return _Center(depth, image(normal), labels, image(points[:, 6:8]), seen)
+
+
+def _flatten(fragments: Fragments) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(layer, pixel, face, barycentrics, depth) of all covered pixels."""
+    layers = fragments.face.shape[0]
+    flat = fragments.face.view(-1)
+    index = (flat >= 0).nonzero()[:, 0]
+    pixels = flat.numel() // layers
+    return (
+        index // pixels,
+        index % pixels,
+        flat[index].long(),
+        fragments.bary.view(-1, 3)[index],
+        fragments.depth.view(-1)[index],
+    )
+
+
+def _shaded_samples(
+    scene: Scene,
+    camera: Camera,
+    lights: Lights,
+    samples: int,
+    blend_layers: int,
+    light_reach: Tensor,
+    depth: Tensor,
+) -> tuple[Float[Tensor, "H W 3"], Float[Tensor, "H W"]]:
+    """Linear, tone-mapped, premultiplied color and coverage of each pixel."""
+    fine = dataclasses.replace(
+        camera, focal=camera.focal * samples, width=camera.width * samples, height=camera.height * samples
+    )
+    view = camera_view(scene, fine)
+    mode = scene.alpha_mode[scene.face_mesh]
+    solid, glassy = (mode != 2).nonzero()[:, 0], (mode == 2).nonzero()[:, 0]
+    no_blend = torch.where(scene.alpha_mode == 1, scene.alpha_cutoff, 0.0)
+    opaque = rasterize(view_triangles(scene, view, solid, no_blend), fine.width, fine.height)
+    parts = [(solid, opaque)]
+    if len(glassy):
+        barely = torch.full_like(scene.alpha_cutoff, 1 / 255)
+        triangles = view_triangles(scene, view, glassy, barely)
+        parts.insert(0, (glassy, rasterize(triangles, fine.width, fine.height, blend_layers, opaque.depth[0])))
+    columns: list[list[Tensor]] = [[], [], [], [], []]
+    layer_start = 0
+    for faces, fragments in parts:
+        layer, pixel, face, bary, z = _flatten(fragments)
+        for column, values in zip(columns, (layer + layer_start, pixel, faces[face], bary, z), strict=True):
+            column.append(values)
+        layer_start += fragments.face.shape[0]
+    layer, pixel, face, bary, z = (torch.cat(column) for column in columns)
+    bary = _differentiable_bary(scene, fine, face, bary, pixel)
+    surface = surface_points(scene, view, face, bary)
+    xy = torch.stack([pixel % fine.width + 0.5, pixel // fine.width + 0.5], dim=-1) / samples
+    reach = upsample(light_reach, depth, xy, z, 0.005 * scene.diagonal)
+    color = tone_map(shade(surface, camera.T_world_camera[:3, 3].to(bary), lights, reach))
+    light, alpha = _blend(layer, pixel, color, surface.alpha, layer_start, fine.width * fine.height)
+    grid = (camera.height, samples, camera.width, samples)
+    return light.view(*grid, 3).mean((1, 3)), alpha.view(grid).mean((1, 3))
+
+
+def _differentiable_bary(scene: Scene, camera: Camera, face: Tensor, bary: Tensor, pixel: Tensor) -> Tensor:
+    """Barycentrics as a function of the vertices, when these want gradients."""
+    if not scene.attributes.requires_grad:
+        return bary
+    T = camera.T_world_camera.to(scene.attributes)
+    i, j, k = (((scene.vertices - T[:3, 3]) @ T[:3, :3])[scene.faces[face, n]] for n in range(3))
+    x = (pixel % camera.width + 0.5 - 0.5 * camera.width) / camera.focal
+    y = (pixel // camera.width + 0.5 - 0.5 * camera.height) / camera.focal
+    ray = torch.stack([x, y, torch.ones_like(x)], dim=-1)
+    areas = [(torch.linalg.cross(a, b) * ray).sum(-1) for a, b in ((j, k), (k, i), (i, j))]
+    unnormalized = torch.stack(areas, dim=-1)
+    return unnormalized / unnormalized.sum(-1, keepdim=True)
+
+
+def _blend(
+    layer: Tensor, pixel: Tensor, color: Tensor, alpha: Tensor, layers: int, count: int
+) -> tuple[Tensor, Tensor]:
+    """Composite fragments front to back: (count, 3) premultiplied color and (count,) alpha."""
+    light = color.new_zeros(count, 3)
+    through = color.new_ones(count)
+    for n in range(layers):
+        chosen = slice(None) if layers == 1 else (layer == n).nonzero()[:, 0]
+        at, a = pixel[chosen], alpha[chosen]
+        before = through[at]
+        light = light.index_add(0, at, (before * a)[:, None] * color[chosen])
+        through = through.index_add(0, at, -before * a)
+    return light, 1 - through
+
+
+def _compose(light: Tensor, alpha: Tensor, background: tuple[float, float, float] | Tensor | None) -> Tensor:
+    if background is None:
+        return linear_to_srgb((light / alpha.clamp_min(1e-6)[..., None]).clamp(0, 1))
+    behind = srgb_to_linear(torch.as_tensor(background).to(light))
+    return linear_to_srgb((light + (1 - alpha)[..., None] * behind).clamp(0, 1))

@@ -1,0 +1,192 @@
+"""Which triangle covers which pixel: a numba kernel for CPU tensors and pure torch for any device."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from avatar3d.render.kernels import rasterize_band
+from avatar3d.render.textures import sample_atlas
+
+
+@dataclass(frozen=True)
+class Triangles:
+    """Triangles in an image: what a rasterizer needs, and no more.
+
+    `homogeneous` holds (x w, y w, w) with x, y in pixels; w is the depth for a perspective camera and 1 for an
+    orthographic one. Front faces are counter-clockwise on the screen.
+    """
+
+    homogeneous: Float[Tensor, "V 3"]
+    depth: Float[Tensor, " V"]
+    faces: Int[Tensor, "F 3"]
+    two_sided: Bool[Tensor, " F"]
+    uv: Float[Tensor, "V 2"]
+    alpha_texels: Float[Tensor, " N"]
+    alpha_rows: Int[Tensor, "F 3"]
+    """(offset, width, height) of the alpha texture of each face in `alpha_texels`."""
+    alpha_factor: Float[Tensor, " F"]
+    alpha_cutoff: Float[Tensor, " F"]
+    """Fragments with less alpha are dropped; 0 is no test."""
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """The K nearest surfaces behind each pixel, nearest first; face -1 and depth inf where there is none."""
+
+    face: Int[Tensor, "K H W"]
+    bary: Float[Tensor, "K H W 3"]
+    depth: Float[Tensor, "K H W"]
+
+
+def rasterize(
+    triangles: Triangles,
+    width: int,
+    height: int,
+    layers: int = 1,
+    limit: Float[Tensor, "H W"] | None = None,
+    near: float = 1e-3,
+) -> Fragments:
+    """Fragments with near < depth < limit; backs of one-sided faces and alpha below its cutoff are dropped."""
+    if triangles.depth.device.type == "cpu":
+        return rasterize_numba(triangles, width, height, layers, limit, near)
+    return rasterize_torch(triangles, width, height, layers, limit, near)
+
+
+def rasterize_numba(
+    triangles: Triangles,
+    width: int,
+    height: int,
+    layers: int = 1,
+    limit: Float[Tensor, "H W"] | None = None,
+    near: float = 1e-3,
+) -> Fragments:
+    """`rasterize` for CPU tensors: bands of rows on a thread pool (as many threads as torch uses)."""
+    face = torch.full((layers, height, width), -1, dtype=torch.int32)
+    bary = torch.zeros(layers, height, width, 3)
+    depth = torch.full((layers, height, width), torch.inf)
+    limit = depth[0].clone() if limit is None else limit
+    t = triangles
+    arrays = (
+        _array(t.homogeneous, np.float64), _array(t.depth, np.float64), _array(t.faces, np.int32),
+        _array(t.two_sided, np.bool_), _array(t.uv, np.float64), _array(t.alpha_texels, np.float32),
+        _array(t.alpha_rows, np.int64), _array(t.alpha_factor, np.float64), _array(t.alpha_cutoff, np.float64),
+    )  # fmt: skip
+    outputs = (_array(limit, np.float32), face.numpy(), bary.numpy(), depth.numpy())
+    workers = min(torch.get_num_threads(), os.cpu_count() or 1)
+    bands = 1 if workers == 1 else 4 * workers
+    edges = [height * b // bands for b in range(bands + 1)]
+
+    def fill(begin: int, end: int) -> None:
+        rasterize_band(*arrays, near, begin, end, width, *outputs)
+
+    if workers == 1:
+        fill(0, height)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(fill, edges[:-1], edges[1:]))
+    return Fragments(face, bary, depth)
+
+
+def _array(tensor: Tensor, dtype: type) -> np.ndarray:
+    return np.ascontiguousarray(tensor.detach().numpy(), dtype=dtype)
+
+
+def rasterize_torch(
+    triangles: Triangles,
+    width: int,
+    height: int,
+    layers: int = 1,
+    limit: Float[Tensor, "H W"] | None = None,
+    near: float = 1e-3,
+    chunk: int = 1 << 22,
+) -> Fragments:
+    """`rasterize` in plain torch operations, on any device.
+
+    All (triangle, pixel) pairs inside bounding boxes are tested, `chunk` at a time; then the nearest fragment
+    of each pixel is found by a scatter-min, once per layer.
+    """
+    t = triangles
+    device = t.depth.device
+    inverse, visible = _edge_functions(t, near)
+    box_min, box_size = _bounding_boxes(t, visible, width, height, near)
+    counts = box_size[:, 0] * box_size[:, 1]
+    ends = counts.cumsum(0)
+    kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    total = int(ends[-1]) if len(ends) else 0
+    for begin in range(0, total, chunk):
+        pair = torch.arange(begin, min(begin + chunk, total), device=device)
+        f = torch.searchsorted(ends, pair, right=True)
+        local = pair - (ends[f] - counts[f])
+        x = box_min[f, 0] + local % box_size[f, 0]
+        y = box_min[f, 1] + local // box_size[f, 0]
+        kept.append(_test_pairs(t, inverse, f, x, y, width, limit, near))
+    if not kept:
+        kept.append(
+            _test_pairs(t, inverse, *(torch.zeros(0, dtype=torch.int64, device=device),) * 3, width, limit, near)
+        )
+    f, pixel, bary, z = (torch.cat(column) for column in zip(*kept, strict=True))
+    out_face = torch.full((layers, height * width), -1, dtype=torch.int32, device=device)
+    out_bary = torch.zeros(layers, height * width, 3, device=device)
+    out_depth = torch.full((layers, height * width), torch.inf, device=device)
+    for layer in range(layers):
+        out_depth[layer].scatter_reduce_(0, pixel, z, "amin")
+        nearest = z == out_depth[layer][pixel]
+        first = torch.full((height * width,), len(t.faces), device=device)
+        first.scatter_reduce_(0, pixel[nearest], f[nearest], "amin")
+        winner = nearest & (f == first[pixel])
+        out_face[layer, pixel[winner]] = f[winner].int()
+        out_bary[layer, pixel[winner]] = bary[winner]
+        f, pixel, bary, z = f[~winner], pixel[~winner], bary[~winner], z[~winner]
+    shape = (layers, height, width)
+    return Fragments(out_face.view(shape), out_bary.view(*shape, 3), out_depth.view(shape))
+
+
+def _edge_functions(t: Triangles, near: float) -> tuple[Tensor, Tensor]:
+    """Coefficients (F, 3, 4) = (a, b, c, determinant) of the three edge functions, and the faces to draw."""
+    i, j, k = (t.homogeneous.double()[t.faces[:, n]] for n in range(3))
+    cofactors = torch.stack([torch.linalg.cross(j, k), torch.linalg.cross(k, i), torch.linalg.cross(i, j)], 1)
+    det = i[:, 0] * cofactors[:, 0, 0] + i[:, 1] * cofactors[:, 0, 1] + i[:, 2] * cofactors[:, 0, 2]
+    behind = (t.depth[t.faces] <= near).all(1)
+    visible = ~behind & (det != 0) & ((det < 0) | t.two_sided)
+    return torch.cat([cofactors, det[:, None, None].expand(-1, 3, 1)], dim=-1), visible
+
+
+def _bounding_boxes(t: Triangles, visible: Tensor, width: int, height: int, near: float) -> tuple[Tensor, Tensor]:
+    """First pixel (F, 2) and size (F, 2) of each face's box; the whole image when it crosses the near plane."""
+    corners = t.homogeneous.double()[t.faces]
+    w = corners[..., 2:]
+    xy = corners[..., :2] / torch.where(w == 0, torch.ones_like(w), w)
+    size = torch.tensor([width, height], device=w.device)
+    low = (xy.amin(1).clamp(-1, 1e6) - 0.5).ceil().long().clamp_min(0)
+    high = torch.minimum((xy.amax(1).clamp(-1, 1e6) - 0.5).floor().long(), size - 1)
+    crossing = (t.depth[t.faces] <= near).any(1)[:, None]
+    low = torch.where(crossing, 0, low)
+    high = torch.where(crossing, size - 1, high)
+    return low, (high - low + 1).clamp_min(0) * visible[:, None]
+
+
+def _test_pairs(
+    t: Triangles, edges: Tensor, f: Tensor, x: Tensor, y: Tensor, width: int, limit: Tensor | None, near: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of the (face, pixel) pairs those that are seen: (face, pixel index, barycentrics, depth)."""
+    px, py = x.double()[:, None] + 0.5, y.double()[:, None] + 0.5
+    e = edges[f]
+    b = (e[..., 0] * px + e[..., 1] * py + e[..., 2]) / e[..., 3]
+    total = b.sum(-1)
+    inside = (b >= 0).all(-1) & (total > 0)
+    f, pixel, b = f[inside], (y * width + x)[inside], b[inside] / total[inside][:, None]
+    z = (b * t.depth.double()[t.faces[f]]).sum(-1).float()
+    seen = z > near
+    if limit is not None:
+        seen &= z < limit.reshape(-1)[pixel]
+    uv = (b[..., None] * t.uv.double()[t.faces[f]]).sum(1)
+    alpha = t.alpha_factor[f] * sample_atlas(t.alpha_texels[:, None].double(), t.alpha_rows[f], uv)[:, 0]
+    seen &= (t.alpha_cutoff[f] <= 0) | (alpha >= t.alpha_cutoff[f])
+    return f[seen], pixel[seen], b[seen].float(), z[seen]
