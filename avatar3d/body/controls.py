@@ -100,6 +100,23 @@ CONTROL_CHANGES: dict[str, tuple[str, ...]] = {
 }
 assert tuple(CONTROL_CHANGES) == FACE_CONTROLS + BODY_CONTROLS
 
+STRENGTH = 0.6
+"""Share of MakeHuman's modelled extreme that a control of 1 or -1 reaches: beyond it faces become caricatures."""
+
+STRENGTHS = {
+    "head_height": 0.3, "head_width": 0.35, "head_depth": 0.35, "head_back": 0.35, "head_fat": 0.5,
+    "forehead_temple": 0.4, "forehead_forward": 0.3, "forehead_height": 0.35, "forehead_slope": 0.25,
+    "brow_ridge": 0.35, "brow_height": 0.4, "jaw_prognathism": 0.35, "mouth_forward": 0.35, "jaw_drop": 0.4,
+    "chin_forward": 0.5, "eye_depth_inner": 0.4, "eye_depth_outer": 0.4, "nose_greek": 0.4, "nose_volume": 0.5,
+    "belly": 0.5,
+}  # fmt: skip
+"""Strengths that differ from `STRENGTH`."""
+
+
+def strength_of(control: str) -> float:
+    """anny's amount for a control of 1."""
+    return STRENGTHS.get(control, STRENGTH)
+
 
 def changes_of(control: str) -> tuple[str, ...]:
     """anny labels that a control drives, sides spelled out."""

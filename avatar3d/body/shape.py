@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatar3d.body.controls import PHENOTYPES, changes_of
+from avatar3d.body.controls import PHENOTYPES, changes_of, strength_of
 from avatar3d.body.template import Template, load_template
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Skeleton
@@ -76,10 +76,19 @@ def phenotype_of(spec: AvatarSpec) -> dict[str, float]:
         "proportions": 1.0 - spec.proportions,
         "cupsize": spec.bust,
         "firmness": 0.5,
-        "african": spec.african,
-        "asian": spec.asian,
-        "caucasian": spec.european,
+        **ancestry_of(spec),
     }
+
+
+ANCESTRY_BLEND = 0.2
+"""MakeHuman's three ancestries are modelled as extremes; everyone gets this much of their average."""
+
+
+def ancestry_of(spec: AvatarSpec) -> dict[str, float]:
+    """Shares of anny's three modelled ancestries, summing to one."""
+    total = spec.african + spec.asian + spec.european
+    shares = {"african": spec.african, "asian": spec.asian, "caucasian": spec.european}
+    return {k: (1 - ANCESTRY_BLEND) * v / total + ANCESTRY_BLEND / 3 for k, v in shares.items()}
 
 
 def anny_age(years: float) -> float:
@@ -91,9 +100,10 @@ def anny_age(years: float) -> float:
 
 
 def local_changes_of(spec: AvatarSpec) -> dict[str, float]:
-    """anny's local changes of a spec's face and body controls."""
+    """anny's local changes of a spec's face and body controls; children's features are less marked."""
+    maturity = min(max(0.55 + 0.45 * (spec.age - 5) / 13, 0.55), 1.0)
     return {
-        label: amount
+        label: amount * strength_of(control) * maturity
         for control, amount in {**spec.face, **spec.body}.items()
         if amount != 0.0
         for label in changes_of(control)
