@@ -129,9 +129,9 @@ class Population:
     )
     """Controls that share half of their variance."""
     face_means: tuple[tuple[str, str, float], ...] = (
-        ("african", "nose_width", 0.20), ("african", "upper_lip_volume", 0.20), ("african", "lower_lip_volume", 0.20),
+        ("african", "nose_width", 0.05), ("african", "upper_lip_volume", 0.05), ("african", "lower_lip_volume", 0.05),
         ("asian", "eye_epicanthus", 0.25), ("asian", "nose_bridge_width", 0.10), ("european", "nose_depth", 0.10),
-        ("man", "chin_width", 0.10), ("man", "brow_ridge", 0.15), ("man", "nose_volume", 0.08),
+        ("man", "chin_width", 0.10), ("man", "brow_ridge", 0.08), ("man", "nose_volume", 0.08),
         ("woman", "upper_lip_volume", 0.08), ("woman", "eye_size", 0.08), ("old", "ear_size", 0.15),
         ("old", "eye_bags", 0.25), ("old", "laugh_lines", 0.25), ("heavy", "neck_double_chin", 0.25),
         ("heavy", "head_fat", 0.20), ("heavy", "cheek_volume", 0.20), ("old", "neck_double_chin", 0.08),
