@@ -1,4 +1,8 @@
-"""The numba z-buffer: compiled once per machine, releases the GIL, one call fills one band of rows."""
+"""Numba kernels for CPUs, compiled once per machine; they release the GIL and fill one range of their output.
+
+Each has a twin in plain torch that the tests hold it to: `rasterize.rasterize_torch`, `visibility.occluded_torch`
+and `visibility.shadowed_torch`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ import math
 
 import numba
 import numpy as np
+
+OCCLUSION_BIAS = 0.12
+"""Cosine to the surface below which a neighbour does not occlude: hides the facets of coarse meshes."""
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -65,28 +72,30 @@ def rasterize_band(
         det = xi * a0 + yi * b0 + wi * c0
         if det == 0.0 or (det > 0.0 and not two_sided[f]):
             continue
+        inverse = 1.0 / det
+        a0, b0, c0 = a0 * inverse, b0 * inverse, c0 * inverse
+        a1, b1, c1 = a1 * inverse, b1 * inverse, c1 * inverse
+        a2, b2, c2 = a2 * inverse, b2 * inverse, c2 * inverse
         for y in range(top, bottom + 1):
             py = y + 0.5
+            row0, row1, row2 = b0 * py + c0, b1 * py + c1, b2 * py + c2
             for x in range(left, right + 1):
                 px = x + 0.5
-                u0 = (a0 * px + b0 * py + c0) / det
-                if u0 < 0.0:
-                    continue
-                u1 = (a1 * px + b1 * py + c1) / det
-                if u1 < 0.0:
-                    continue
-                u2 = (a2 * px + b2 * py + c2) / det
-                if u2 < 0.0:
+                u0 = a0 * px + row0
+                u1 = a1 * px + row1
+                u2 = a2 * px + row2
+                if u0 < 0.0 or u1 < 0.0 or u2 < 0.0:
                     continue
                 total = u0 + u1 + u2
                 if total <= 0.0:
                     continue
-                u0 /= total
-                u1 /= total
-                u2 /= total
-                z = np.float32(u0 * zi + u1 * zj + u2 * zk)
+                total = 1.0 / total
+                z = np.float32((u0 * zi + u1 * zj + u2 * zk) * total)
                 if z <= near or z >= limit[y, x] or z >= out_depth[layers - 1, y, x]:
                     continue
+                u0 *= total
+                u1 *= total
+                u2 *= total
                 if cutoff[f] > 0.0:
                     u = u0 * uv[i, 0] + u1 * uv[j, 0] + u2 * uv[k, 0]
                     v = u0 * uv[i, 1] + u1 * uv[j, 1] + u2 * uv[k, 1]
@@ -105,3 +114,63 @@ def rasterize_band(
                 out_bary[slot, y, x, 0] = u0
                 out_bary[slot, y, x, 1] = u1
                 out_bary[slot, y, x, 2] = u2
+
+
+@numba.njit(cache=True, nogil=True)
+def occluded_range(begin, end, position, normal, dither, depth, focal, radius, taps, out):
+    """`visibility.occluded_torch` for points [begin, end)."""
+    height, width = depth.shape
+    count = taps.shape[0]
+    for s in range(begin, end):
+        px, py, pz = position[s, 0], position[s, 1], position[s, 2]
+        nx, ny, nz = normal[s, 0], normal[s, 1], normal[s, 2]
+        sx = focal * px / pz + 0.5 * width
+        sy = focal * py / pz + 0.5 * height
+        reach = min(max(focal * radius / pz, 2.0), 0.25 * height)
+        cosine = reach * math.cos(2 * math.pi * dither[s])
+        sine = reach * math.sin(2 * math.pi * dither[s])
+        total = 0.0
+        for tap in range(count):
+            tx, ty = taps[tap, 0], taps[tap, 1]
+            qx = min(max(int(sx + cosine * tx - sine * ty), 0), width - 1)
+            qy = min(max(int(sy + sine * tx + cosine * ty), 0), height - 1)
+            z = min(depth[qy, qx], 1e6)
+            vx = (qx + 0.5 - 0.5 * width) / focal * z - px
+            vy = (qy + 0.5 - 0.5 * height) / focal * z - py
+            vz = z - pz
+            squared = vx * vx + vy * vy + vz * vz
+            near = 1 - squared / (radius * radius)
+            if near > 0:
+                facing = (vx * nx + vy * ny + vz * nz) / math.sqrt(squared + 1e-12) - OCCLUSION_BIAS
+                if facing > 0:
+                    total += facing * near
+        out[s] = total / count
+
+
+@numba.njit(cache=True, nogil=True)
+def shadowed_range(begin, end, receiver, dither, depth, spread, search, blocker_taps, taps, out):
+    """`visibility.shadowed_torch` for points [begin, end)."""
+    height, width = depth.shape
+    for s in range(begin, end):
+        x, y, z = receiver[s, 0], receiver[s, 1], receiver[s, 2]
+        cosine = math.cos(2 * math.pi * dither[s])
+        sine = math.sin(2 * math.pi * dither[s])
+        gap = 0.0
+        blockers = 0
+        for tap in range(blocker_taps.shape[0]):
+            tx, ty = search * blocker_taps[tap, 0], search * blocker_taps[tap, 1]
+            qx = min(max(int(x + cosine * tx - sine * ty), 0), width - 1)
+            qy = min(max(int(y + sine * tx + cosine * ty), 0), height - 1)
+            above = z - depth[qy, qx]
+            if above > 0:
+                gap += above
+                blockers += 1
+        reach = min(max(spread * gap / max(blockers, 1), 1.5), 3 * search)
+        lit = 0
+        for tap in range(taps.shape[0]):
+            tx, ty = reach * taps[tap, 0], reach * taps[tap, 1]
+            qx = min(max(int(x + cosine * tx - sine * ty), 0), width - 1)
+            qy = min(max(int(y + sine * tx + cosine * ty), 0), height - 1)
+            if depth[qy, qx] >= z:
+                lit += 1
+        out[s] = lit / taps.shape[0]

@@ -27,6 +27,8 @@ from avatar3d.structures import Camera, Render
 
 BACKDROP = (0.80, 0.81, 0.83)
 """Light neutral grey, sRGB."""
+SHADED_AT_ONCE = 1 << 18
+"""Image samples per batch on a CPU, which bounds the memory of large pictures."""
 
 
 def render_meshes(
@@ -137,14 +139,32 @@ def _shaded_samples(
             column.append(values)
         layer_start += fragments.face.shape[0]
     layer, pixel, face, bary, z = (torch.cat(column) for column in columns)
-    bary = _differentiable_bary(scene, fine, face, bary, pixel)
-    surface = surface_points(scene, view, face, bary)
-    xy = torch.stack([pixel % fine.width + 0.5, pixel // fine.width + 0.5], dim=-1) / samples
+    chunk = SHADED_AT_ONCE if pixel.device.type == "cpu" else max(len(pixel), 1)
+    colors, alphas = [], []
+    for n in range(0, max(len(pixel), 1), chunk):
+        color, alpha = _shade_fragments(
+            scene, view, fine, lights, light_reach, depth, face[n : n + chunk], bary[n : n + chunk],
+            pixel[n : n + chunk], z[n : n + chunk],
+        )  # fmt: skip
+        colors.append(color)
+        alphas.append(alpha)
+    color, coverage = torch.cat(colors, dim=1), torch.cat(alphas)
+    light, alpha = _blend(layer, pixel, color, coverage, layer_start, fine.width * fine.height)
+    both = torch.cat([light, alpha[None]]).view(4, camera.height, samples, camera.width, samples)
+    mean = sum(both[:, :, i, :, j] for i in range(samples) for j in range(samples)) / samples**2
+    return mean[:3].permute(1, 2, 0), mean[3]
+
+
+def _shade_fragments(
+    scene: Scene, view: View, camera: Camera, lights: Lights, light_reach: Tensor, depth: Tensor,
+    face: Tensor, bary: Tensor, pixel: Tensor, z: Tensor,
+) -> tuple[Float[Tensor, "3 S"], Float[Tensor, " S"]]:  # fmt: skip
+    """Tone-mapped color and alpha of fragments; `light_reach` and `depth` are per pixel, `camera` per sample."""
+    surface = surface_points(scene, view, face, _differentiable_bary(scene, camera, face, bary, pixel))
+    xy = torch.stack([pixel % camera.width + 0.5, pixel // camera.width + 0.5], dim=-1)
+    xy = xy * (depth.shape[1] / camera.width)
     reach = upsample(light_reach, depth, xy, z, 0.005 * scene.diagonal)
-    color = tone_map(shade(surface, camera.T_world_camera[:3, 3].to(bary), lights, reach))
-    light, alpha = _blend(layer, pixel, color, surface.alpha, layer_start, fine.width * fine.height)
-    grid = (camera.height, samples, camera.width, samples)
-    return light.view(*grid, 3).mean((1, 3)), alpha.view(grid).mean((1, 3))
+    return tone_map(shade(surface, camera.T_world_camera[:3, 3].to(bary), lights, reach)), surface.alpha
 
 
 def _differentiable_bary(scene: Scene, camera: Camera, face: Tensor, bary: Tensor, pixel: Tensor) -> Tensor:
@@ -164,14 +184,14 @@ def _differentiable_bary(scene: Scene, camera: Camera, face: Tensor, bary: Tenso
 def _blend(
     layer: Tensor, pixel: Tensor, color: Tensor, alpha: Tensor, layers: int, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Composite fragments front to back: (count, 3) premultiplied color and (count,) alpha."""
-    light = color.new_zeros(count, 3)
+    """Composite fragments front to back: (3, count) premultiplied color and (count,) alpha."""
+    light = color.new_zeros(3, count)
     through = color.new_ones(count)
     for n in range(layers):
         chosen = slice(None) if layers == 1 else (layer == n).nonzero()[:, 0]
         at, a = pixel[chosen], alpha[chosen]
         before = through[at]
-        light = light.index_add(0, at, (before * a)[:, None] * color[chosen])
+        light = light.index_add(1, at, before * a * color[:, chosen])
         through = through.index_add(0, at, -before * a)
     return light, 1 - through
 

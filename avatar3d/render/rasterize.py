@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -74,27 +75,30 @@ def rasterize_numba(
     limit = depth[0].clone() if limit is None else limit
     t = triangles
     arrays = (
-        _array(t.homogeneous, np.float64), _array(t.depth, np.float64), _array(t.faces, np.int32),
-        _array(t.two_sided, np.bool_), _array(t.uv, np.float64), _array(t.alpha_texels, np.float32),
-        _array(t.alpha_rows, np.int64), _array(t.alpha_factor, np.float64), _array(t.alpha_cutoff, np.float64),
+        as_array(t.homogeneous, np.float64), as_array(t.depth, np.float64), as_array(t.faces, np.int32),
+        as_array(t.two_sided, np.bool_), as_array(t.uv, np.float64), as_array(t.alpha_texels, np.float32),
+        as_array(t.alpha_rows, np.int64), as_array(t.alpha_factor, np.float64),
+        as_array(t.alpha_cutoff, np.float64),
     )  # fmt: skip
-    outputs = (_array(limit, np.float32), face.numpy(), bary.numpy(), depth.numpy())
-    workers = min(torch.get_num_threads(), os.cpu_count() or 1)
-    bands = 1 if workers == 1 else 4 * workers
-    edges = [height * b // bands for b in range(bands + 1)]
-
-    def fill(begin: int, end: int) -> None:
-        rasterize_band(*arrays, near, begin, end, width, *outputs)
-
-    if workers == 1:
-        fill(0, height)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(fill, edges[:-1], edges[1:]))
+    outputs = (as_array(limit, np.float32), face.numpy(), bary.numpy(), depth.numpy())
+    run_bands(lambda begin, end: rasterize_band(*arrays, near, begin, end, width, *outputs), height)
     return Fragments(face, bary, depth)
 
 
-def _array(tensor: Tensor, dtype: type) -> np.ndarray:
+def run_bands(fill: Callable[[int, int], None], count: int) -> None:
+    """Call `fill(begin, end)` for ranges that cover [0, count), on as many threads as torch uses."""
+    workers = min(torch.get_num_threads(), os.cpu_count() or 1)
+    if workers == 1:
+        fill(0, count)
+        return
+    bands = 4 * workers
+    edges = [count * b // bands for b in range(bands + 1)]
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(fill, edges[:-1], edges[1:]))
+
+
+def as_array(tensor: Tensor, dtype: type) -> np.ndarray:
+    """The tensor's numbers as a contiguous array, without a copy when they already are."""
     return np.ascontiguousarray(tensor.detach().numpy(), dtype=dtype)
 
 
@@ -149,13 +153,13 @@ def rasterize_torch(
 
 
 def _edge_functions(t: Triangles, near: float) -> tuple[Tensor, Tensor]:
-    """Coefficients (F, 3, 4) = (a, b, c, determinant) of the three edge functions, and the faces to draw."""
+    """Coefficients (F, 3, 3) = (a, b, c) of the three edge functions a x + b y + c, and the faces to draw."""
     i, j, k = (t.homogeneous.double()[t.faces[:, n]] for n in range(3))
     cofactors = torch.stack([torch.linalg.cross(j, k), torch.linalg.cross(k, i), torch.linalg.cross(i, j)], 1)
     det = i[:, 0] * cofactors[:, 0, 0] + i[:, 1] * cofactors[:, 0, 1] + i[:, 2] * cofactors[:, 0, 2]
     behind = (t.depth[t.faces] <= near).all(1)
     visible = ~behind & (det != 0) & ((det < 0) | t.two_sided)
-    return torch.cat([cofactors, det[:, None, None].expand(-1, 3, 1)], dim=-1), visible
+    return cofactors * (1 / torch.where(det == 0, torch.ones_like(det), det))[:, None, None], visible
 
 
 def _bounding_boxes(t: Triangles, visible: Tensor, width: int, height: int, near: float) -> tuple[Tensor, Tensor]:
@@ -178,11 +182,13 @@ def _test_pairs(
     """Of the (face, pixel) pairs those that are seen: (face, pixel index, barycentrics, depth)."""
     px, py = x.double()[:, None] + 0.5, y.double()[:, None] + 0.5
     e = edges[f]
-    b = (e[..., 0] * px + e[..., 1] * py + e[..., 2]) / e[..., 3]
-    total = b.sum(-1)
+    b = e[..., 0] * px + (e[..., 1] * py + e[..., 2])
+    total = b[:, 0] + b[:, 1] + b[:, 2]
     inside = (b >= 0).all(-1) & (total > 0)
-    f, pixel, b = f[inside], (y * width + x)[inside], b[inside] / total[inside][:, None]
-    z = (b * t.depth.double()[t.faces[f]]).sum(-1).float()
+    f, pixel, b, scale = f[inside], (y * width + x)[inside], b[inside], 1 / total[inside]
+    zi, zj, zk = t.depth.double()[t.faces[f]].unbind(-1)
+    z = ((b[:, 0] * zi + b[:, 1] * zj + b[:, 2] * zk) * scale).float()
+    b = b * scale[:, None]
     seen = z > near
     if limit is not None:
         seen &= z < limit.reshape(-1)[pixel]

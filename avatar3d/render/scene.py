@@ -46,12 +46,10 @@ class Scene:
     alpha_mode: Int[Tensor, " M"]
     """Index into `ALPHA_MODES`."""
     alpha_cutoff: Float[Tensor, " M"]
-    base_color: Float[Tensor, "M 4"]
-    roughness_metallic: Float[Tensor, "M 2"]
-    skin: Float[Tensor, " M"]
-    """1 for materials named skin..., else 0."""
-    hair: Float[Tensor, " M"]
-    """1 for materials named hair..., else 0."""
+    factors: Float[Tensor, "M 9"]
+    """Base color 0:4 (linear RGB, alpha), roughness 4, metallic 5, then 1 or 0: is skin 6, is hair 7, blends 8."""
+    alpha_texels: Float[Tensor, " N"]
+    """Alpha of `base_atlas`, by itself for the rasterizer."""
     base_atlas: Atlas
     normal_atlas: Atlas
     orm_atlas: Atlas
@@ -97,6 +95,10 @@ def compile_scene(meshes: Sequence[LabelledMesh]) -> Scene:
         return torch.tensor(list(values), device=device)
 
     base = column(m.base_color for m in materials).to(dtype)
+    kinds = column(
+        (m.roughness, m.metallic, m.name.startswith("skin"), m.name.startswith("hair"), m.alpha_mode == "BLEND")
+        for m in materials
+    ).to(dtype)
     base_atlas, base_ids = _pack([m.base_color_texture for m in materials], (1.0,) * 4, like, linear=True)
     normal_atlas, normal_ids = _pack([m.normal_texture for m in materials], (0.5, 0.5, 1.0), like)
     orm_atlas, orm_ids = _pack([m.orm_texture for m in materials], (1.0,) * 3, like)
@@ -108,10 +110,8 @@ def compile_scene(meshes: Sequence[LabelledMesh]) -> Scene:
         two_sided=column(m.double_sided for m in materials),
         alpha_mode=column(ALPHA_MODES.index(m.alpha_mode) for m in materials),
         alpha_cutoff=column(m.alpha_cutoff for m in materials).to(dtype),
-        base_color=torch.cat([srgb_to_linear(base[:, :3]), base[:, 3:]], dim=1),
-        roughness_metallic=column((m.roughness, m.metallic) for m in materials).to(dtype),
-        skin=column(float(m.name.startswith("skin")) for m in materials),
-        hair=column(float(m.name.startswith("hair")) for m in materials),
+        factors=torch.cat([srgb_to_linear(base[:, :3]), base[:, 3:], kinds], dim=1),
+        alpha_texels=base_atlas.texels[:, 3].detach().contiguous(),
         base_atlas=base_atlas,
         normal_atlas=normal_atlas,
         orm_atlas=orm_atlas,
@@ -215,9 +215,9 @@ def view_triangles(
         faces=scene.faces[chosen],
         two_sided=torch.ones_like(sides) if two_sided else sides,
         uv=scene.attributes[:, 6:8].detach(),
-        alpha_texels=scene.base_atlas.texels[:, 3].detach().contiguous(),
+        alpha_texels=scene.alpha_texels,
         alpha_rows=view.rows[0][chosen],
-        alpha_factor=scene.base_color[mesh, 3].detach(),
+        alpha_factor=scene.factors[mesh, 3].detach(),
         alpha_cutoff=cutoffs[mesh],
     )
 

@@ -9,21 +9,32 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatar3d.camera import world_to_camera
+from avatar3d.render.kernels import OCCLUSION_BIAS, occluded_range, shadowed_range
 from avatar3d.render.lights import Light, Lights
-from avatar3d.render.rasterize import rasterize
+from avatar3d.render.rasterize import as_array, rasterize, run_bands
 from avatar3d.render.scene import Scene, make_view, solid_cutoffs, view_triangles
 from avatar3d.render.textures import weighted_rows
 from avatar3d.structures import Camera
 
-OCCLUSION_TAPS = 20
-SHADOW_TAPS = 16
-BLOCKER_TAPS = 8
-GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
+
+def _spiral(count: int, power: float) -> np.ndarray:
+    """(count, 2) points of the unit disk on a golden-angle spiral; power 0.5 spreads them evenly."""
+    n = np.arange(count)
+    distance = ((n + 0.5) / count) ** power
+    angle = n * math.pi * (3 - math.sqrt(5))
+    return np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=-1).astype(np.float64)
+
+
+OCCLUSION_TAPS = _spiral(20, 1.0)
+OCCLUSION_STRENGTH = 2.6
+BLOCKER_TAPS = _spiral(8, 0.5)
+SHADOW_TAPS = _spiral(16, 0.5)
 
 
 @dataclass(frozen=True)
@@ -67,74 +78,124 @@ def _gradient_noise(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _ambient_occlusion(scene: Scene, camera: Camera, seen: Seen, dither: Tensor) -> Float[Tensor, " P"]:
-    """Obscurance by the depth buffer on a spiral of taps (McGuire et al. 2012, Scalable Ambient Obscurance)."""
-    height, width = seen.depth.shape
-    radius = _occlusion_radius(scene)
-    p = world_to_camera(camera, seen.position)
-    n = seen.normal @ camera.T_world_camera[:3, :3].to(seen.normal)
-    px, py, pz = p.unbind(-1)
-    nx, ny, nz = n.unbind(-1)
-    sx = camera.focal * px / pz + 0.5 * width
-    sy = camera.focal * py / pz + 0.5 * height
-    reach = (camera.focal * radius / pz).clamp(2.0, 0.25 * height)
-    depth = seen.depth.reshape(-1).clamp_max(1e6)
+    position = world_to_camera(camera, seen.position)
+    normal = seen.normal @ camera.T_world_camera[:3, :3].to(seen.normal)
+    occluded = occluded_numba if position.device.type == "cpu" else occluded_torch
+    share = occluded(position, normal, dither, seen.depth, camera.focal, _occlusion_radius(scene))
+    return (1 - OCCLUSION_STRENGTH * share).clamp(0.05, 1)
+
+
+def occluded_torch(
+    position: Float[Tensor, "P 3"], normal: Float[Tensor, "P 3"], dither: Float[Tensor, " P"],
+    depth: Float[Tensor, "H W"], focal: float, radius: float,
+) -> Float[Tensor, " P"]:  # fmt: skip
+    """Mean obscurance by the depth buffer over a spiral of taps, turned by `dither`; all in camera axes.
+
+    After McGuire et al. 2012, Scalable Ambient Obscurance: a tap counts with its cosine to the normal and fades
+    with distance up to `radius`.
+    """
+    height, width = depth.shape
+    px, py, pz = position.unbind(-1)
+    sx = focal * px / pz + 0.5 * width
+    sy = focal * py / pz + 0.5 * height
+    reach = (focal * radius / pz).clamp(2.0, 0.25 * height)
+    cosine = reach * torch.cos(2 * math.pi * dither)
+    sine = reach * torch.sin(2 * math.pi * dither)
+    flat = depth.reshape(-1).clamp_max(1e6)
     total = torch.zeros_like(px)
-    for tap in range(OCCLUSION_TAPS):
-        share = (tap + 0.5) / OCCLUSION_TAPS
-        angle = tap * GOLDEN_ANGLE + 2 * math.pi * dither
-        qx = (sx + share * reach * torch.cos(angle)).long().clamp(0, width - 1)
-        qy = (sy + share * reach * torch.sin(angle)).long().clamp(0, height - 1)
-        z = depth[qy * width + qx]
-        vx = (qx + 0.5 - 0.5 * width) / camera.focal * z - px
-        vy = (qy + 0.5 - 0.5 * height) / camera.focal * z - py
-        vz = z - pz
-        squared = vx * vx + vy * vy + vz * vz
-        cosine = (vx * nx + vy * ny + vz * nz) * torch.rsqrt(squared + 1e-12)
-        near = (1 - squared / (radius * radius)).clamp_min(0)
-        total += (cosine - 0.12).clamp_min(0) * near
-    return (1 - 2.6 * total / OCCLUSION_TAPS).clamp(0.05, 1)
+    for tx, ty in OCCLUSION_TAPS.tolist():
+        qx = (sx + cosine * tx - sine * ty).long().clamp(0, width - 1)
+        qy = (sy + sine * tx + cosine * ty).long().clamp(0, height - 1)
+        z = flat[qy * width + qx]
+        vx = (qx + 0.5 - 0.5 * width) / focal * z - px
+        vy = (qy + 0.5 - 0.5 * height) / focal * z - py
+        v = torch.stack([vx, vy, z - pz], dim=-1)
+        squared = (v * v).sum(-1)
+        facing = (v * normal).sum(-1) * torch.rsqrt(squared + 1e-12) - OCCLUSION_BIAS
+        total += facing.clamp_min(0) * (1 - squared / (radius * radius)).clamp_min(0)
+    return total / len(OCCLUSION_TAPS)
+
+
+def occluded_numba(
+    position: Float[Tensor, "P 3"], normal: Float[Tensor, "P 3"], dither: Float[Tensor, " P"],
+    depth: Float[Tensor, "H W"], focal: float, radius: float,
+) -> Float[Tensor, " P"]:  # fmt: skip
+    """`occluded_torch` for CPU tensors."""
+    out = torch.empty_like(dither)
+    arrays = [as_array(x, np.float32) for x in (position, normal, dither, depth)]
+    result = out.numpy()
+    run_bands(
+        lambda b, e: occluded_range(b, e, *arrays, float(focal), float(radius), OCCLUSION_TAPS, result), len(out)
+    )
+    return out
 
 
 def _shadow(scene: Scene, light: Light, seen: Seen, dither: Tensor, size: int = 1024) -> Float[Tensor, " P"]:
-    """Percentage-closer soft shadows (Fernando 2005) from an orthographic depth map around what is seen."""
+    """Unblocked share of a light, from an orthographic depth map around what is seen."""
     R_light_world = _light_axes(light, seen.position)
-    spread = math.tan(light.angle)
     points = seen.position @ R_light_world.T
     margin = 0.02 * scene.diagonal
     low = points[:, :2].amin(0) - margin
-    extent = float((points[:, :2].amax(0) + margin - low).max())
-    texel = extent / size
+    texel = float((points[:, :2].amax(0) + margin - low).max()) / size
     p = scene.vertices.detach() @ R_light_world.T
-    xy = (p[:, :2] - low) / texel
     start = float(p[:, 2].min()) - 1.0
+    xy = (p[:, :2] - low) / texel
     homogeneous = torch.cat([xy, torch.ones_like(xy[:, :1])], dim=-1).double()
     view = make_view(scene, homogeneous, (p[:, 2] - start).double())
     everything = torch.arange(len(scene.faces), device=p.device)
     triangles = view_triangles(scene, view, everything, solid_cutoffs(scene), two_sided=True)
-    depth_map = rasterize(triangles, size, size).depth.view(-1)
-    receiver = (seen.position + 2.0 * texel * seen.normal) @ R_light_world.T
-    x, y = ((receiver[:, :2] - low) / texel).unbind(-1)
-    z = receiver[:, 2] - start - 1.5 * texel
-
-    def tap(index: int, count: int, reach: Tensor | float) -> Tensor:
-        distance = reach * math.sqrt((index + 0.5) / count)
-        angle = index * GOLDEN_ANGLE + 2 * math.pi * dither
-        qx = (x + distance * torch.cos(angle)).long().clamp(0, size - 1)
-        qy = (y + distance * torch.sin(angle)).long().clamp(0, size - 1)
-        return depth_map[qy * size + qx]
-
+    depth_map = rasterize(triangles, size, size).depth[0]
+    raised = (seen.position + 2.0 * texel * seen.normal) @ R_light_world.T
+    receiver = torch.cat([(raised[:, :2] - low) / texel, raised[:, 2:] - start - 1.5 * texel], dim=-1)
+    spread = math.tan(light.angle)
     search = 0.02 * scene.diagonal * spread / texel + 2
+    shadowed = shadowed_numba if receiver.device.type == "cpu" else shadowed_torch
+    return shadowed(receiver, dither, depth_map, spread / texel, search)
+
+
+def shadowed_torch(
+    receiver: Float[Tensor, "P 3"], dither: Float[Tensor, " P"], depth: Float[Tensor, "H W"],
+    spread: float, search: float,
+) -> Float[Tensor, " P"]:  # fmt: skip
+    """Percentage-closer soft shadows (Fernando 2005): the lit share of taps around each point.
+
+    `receiver` holds texel coordinates and depth in the map. The taps reach as far as the mean gap to what
+    blocks within `search` texels, times `spread` (texels per metre), so shadows are sharp at contacts.
+    """
+    height, width = depth.shape
+    x, y, z = receiver.unbind(-1)
+    cosine, sine = torch.cos(2 * math.pi * dither), torch.sin(2 * math.pi * dither)
+    flat = depth.reshape(-1)
+
+    def look_up(tap: list[float], reach: Tensor | float) -> Tensor:
+        tx, ty = reach * tap[0], reach * tap[1]
+        qx = (x + cosine * tx - sine * ty).long().clamp(0, width - 1)
+        qy = (y + sine * tx + cosine * ty).long().clamp(0, height - 1)
+        return flat[qy * width + qx]
+
     gap, blockers = torch.zeros_like(z), torch.zeros_like(z)
-    for index in range(BLOCKER_TAPS):
-        above = (z - tap(index, BLOCKER_TAPS, search)).clamp_min(0)
-        blocked = above > 0
-        gap += torch.where(blocked, above, 0.0)
-        blockers += blocked
-    reach = (spread * gap / blockers.clamp_min(1) / texel).clamp(1.5, 3 * search)
+    for tap in BLOCKER_TAPS.tolist():
+        above = z - look_up(tap, search)
+        gap += above.clamp_min(0)
+        blockers += above > 0
+    reach = (spread * gap / blockers.clamp_min(1)).clamp(1.5, 3 * search)
     lit = torch.zeros_like(z)
-    for index in range(SHADOW_TAPS):
-        lit += tap(index, SHADOW_TAPS, reach) >= z
-    return lit / SHADOW_TAPS
+    for tap in SHADOW_TAPS.tolist():
+        lit += look_up(tap, reach) >= z
+    return lit / len(SHADOW_TAPS)
+
+
+def shadowed_numba(
+    receiver: Float[Tensor, "P 3"], dither: Float[Tensor, " P"], depth: Float[Tensor, "H W"],
+    spread: float, search: float,
+) -> Float[Tensor, " P"]:  # fmt: skip
+    """`shadowed_torch` for CPU tensors."""
+    out = torch.empty_like(dither)
+    arrays = [as_array(x, np.float32) for x in (receiver, dither, depth)]
+    taps = (float(spread), float(search), BLOCKER_TAPS, SHADOW_TAPS)
+    result = out.numpy()
+    run_bands(lambda b, e: shadowed_range(b, e, *arrays, *taps, result), len(out))
+    return out
 
 
 def _light_axes(light: Light, like: Tensor) -> Float[Tensor, "3 3"]:
@@ -165,7 +226,7 @@ def upsample(
     xy: Float[Tensor, "S 2"],
     z: Float[Tensor, " S"],
     tolerance: float,
-) -> Float[Tensor, "S C"]:
+) -> Float[Tensor, "C S"]:
     """Values of `image` at pixel positions `xy`, mixed from the neighbours whose depth is like `z`."""
     height, width, channels = image.shape
     x, y = xy[:, 0] - 0.5, xy[:, 1] - 0.5
@@ -180,7 +241,9 @@ def upsample(
         difference = (flat_depth[near] - z).abs() / tolerance
         index.append(near)
         weights.append((bilinear + 1e-3) / (1e-3 + difference * difference))
-    weight = torch.stack(weights, dim=-1)
-    weight = weight / weight.sum(-1, keepdim=True).clamp_min(1e-12)
+    total = (weights[0] + weights[1] + weights[2] + weights[3]).clamp_min(1e-12)
+    weight = torch.stack([w / total for w in weights], dim=-1)
+    # no neighbour shows a surface: nothing is known to block the light
+    lost = 1 - (weights[0] + weights[1] + weights[2] + weights[3]) / total
     value = weighted_rows(image.reshape(-1, channels), torch.stack(index, dim=-1), weight)
-    return value + (1 - weight.sum(-1, keepdim=True)).clamp_min(0)
+    return value.T + lost
