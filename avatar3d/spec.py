@@ -186,10 +186,15 @@ def spec_from_json(text: str) -> AvatarSpec:
         raise SpecError(f"not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise SpecError("a spec is a JSON object of field names and values")
-    names = tuple(f.name for f in fields(AvatarSpec))
-    for name in values:
-        if name not in names:
-            raise SpecError(f"unknown field {name!r}; {_nearest(name, names)}")
+    rules = {f.name: f.metadata for f in fields(AvatarSpec)}
+    for name, value in values.items():
+        if name not in rules:
+            raise SpecError(f"unknown field {name!r}; {_nearest(name, tuple(rules))}")
+        _check(name, value, rules[name])
+        if "low" in rules[name]:
+            values[name] = float(value)
+        elif "controls" in rules[name]:
+            values[name] = {control: float(amount) for control, amount in value.items()}
     return AvatarSpec(**values)
 
 
