@@ -28,6 +28,8 @@ MAX_COUNT = 1000
 MAX_FRAMES = 3600
 RESOLUTIONS = (64, 2048)
 
+DESCRIPTION = "Text to rigged, game-ready 3D avatars. `avatar3d --version` prints the version."
+
 View = Literal["bust", "head", "full"]
 
 
@@ -130,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         command: Command = tyro.cli(
-            _COMMANDS, prog="avatar3d", description="Text to rigged, game-ready 3D avatars.", args=argv
+            _COMMANDS, prog="avatar3d", description=DESCRIPTION, args=argv, config=(tyro.conf.FlagCreatePairsOff,)
         )
     except SystemExit as stop:  # tyro has printed help or what is wrong with the arguments
         return stop.code if isinstance(stop.code, int) else 2
