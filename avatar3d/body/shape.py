@@ -6,11 +6,13 @@ import itertools
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from avatar3d.body.controls import PHENOTYPES, changes_of, strength_of
+from avatar3d.body.lids import eye_sphere, round_eye
 from avatar3d.body.template import Template, load_template
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Skeleton
@@ -50,7 +52,10 @@ def shape_body(spec: AvatarSpec) -> ShapedBody:
     heads = points[len(template.vertices) :]
     ground = vertices[template.surface_vertices("body"), 1].min()
     lift = torch.tensor([0.0, float(ground), 0.0])
-    return ShapedBody(template, vertices - lift, _skeleton(template, vertices - lift, heads - lift))
+    vertices = vertices - lift
+    for side in ("left", "right"):
+        round_eye(template, vertices.numpy(), side)
+    return ShapedBody(template, vertices, _skeleton(template, vertices, heads - lift))
 
 
 def rest_points(template: Template, phenotype: dict[str, float], local: dict[str, float]) -> Float[Tensor, "N 3"]:
@@ -132,18 +137,13 @@ def hat_weights(value: float, low: float, high: float, count: int) -> Float[Tens
 
 
 def _skeleton(template: Template, vertices: Tensor, heads: Tensor) -> Skeleton:
-    eyes = [_middle(vertices[template.surface_vertices(f"eye_{side}")]) for side in ("left", "right")]
+    eyes = [eye_sphere(template, vertices.numpy(), side)[0] for side in ("left", "right")]
     head = template.bone_names.index("head") + 1
     return Skeleton(
         names=("root", *template.bone_names, "leftEye", "rightEye"),
         parents=(-1, *(p + 1 for p in template.bone_parents), head, head),
-        positions=torch.cat([torch.zeros(1, 3), heads, torch.stack(eyes)]),
+        positions=torch.cat([torch.zeros(1, 3), heads, torch.tensor(np.stack(eyes)).float()]),
     )
-
-
-def _middle(points: Float[Tensor, "N 3"]) -> Float[Tensor, " 3"]:
-    """Centre of the bounding box: an eyeball's centre, whatever its vertex density."""
-    return (points.min(dim=0).values + points.max(dim=0).values) / 2
 
 
 assert len(PHENOTYPES) == len(ANCHORS) + 2

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from safetensors import safe_open
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "body"
@@ -33,7 +34,7 @@ class Surface:
     faces: slice
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Template:
     """V welded vertices, R corners, J bones, B phenotype directions."""
 
@@ -121,6 +122,29 @@ def _dense(arrays: dict[str, Tensor], group: str, rows: int) -> Float[Tensor, "K
         span = slice(start[k], start[k + 1])
         dense[k, index[span]] = delta[span] * scale
     return dense[:, :rows]
+
+
+def opposite(name: str) -> str:
+    """The action on the other side; actions without a side are their own opposite."""
+    if "Left" in name:
+        return name.replace("Left", "Right")
+    return name.replace("Right", "Left")
+
+
+@cache
+def mirror_map(template: Template) -> Int[Tensor, " V"]:
+    """For each welded vertex the one on the other side of the template, which is exactly symmetric."""
+    points = template.vertices.numpy()
+    return torch.from_numpy(cKDTree(points).query(points * [-1.0, 1.0, 1.0])[1])
+
+
+@cache
+def symmetric_actions(template: Template) -> Float[Tensor, "A V 3"]:
+    """The template's actions, each the mean of itself and its opposite's mirror image."""
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+    order = [template.action_names.index(opposite(name)) for name in template.action_names]
+    mirrored = template.actions[order][:, mirror_map(template)] * flip
+    return (template.actions + mirrored) / 2
 
 
 MASKS = ("lips", "eyelids", "ears", "fingernails", "toenails", "face", "inside-mouth", "aureolae")
