@@ -126,6 +126,7 @@ _COMMANDS = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make torch crawl on a busy machine
     argv = sys.argv[1:] if argv is None else argv
     if argv == ["--version"]:
         print(f"avatar3d {__version__}")

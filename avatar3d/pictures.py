@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from avatar3d.camera import PORTRAIT_FOV, framing, orbit
 from avatar3d.render.images import to_bytes, write_mp4, write_png
 from avatar3d.render.meshes import render_meshes
 from avatar3d.render.scene import LabelledMesh, Scene, compile_scene
-from avatar3d.structures import PART_KINDS, Avatar, Camera, Mesh
+from avatar3d.render.turntable import turntable, turntable_cameras
+from avatar3d.structures import PART_KINDS, Avatar, Camera
 
 VIEWS = {"head": (-0.25, 1.12), "bust": (-0.85, 1.15)}
 """Lowest and highest point in the picture, counted from the neck in units of neck to crown (hair, hat)."""
@@ -36,10 +37,10 @@ def pose_for_pictures(avatar: Avatar) -> Scene:
 def view_camera(scene: Scene, avatar: Avatar | None, view: str, azimuth: float, width: int, height: int) -> Camera:
     """A camera on a circle around `head`, `bust` or `full` (the whole scene), level with its middle.
 
-    The circle's centre and radius do not depend on the azimuth (radians). Without an avatar only `full` works.
+    The circle's center and radius do not depend on the azimuth (radians).
     """
     low, high = scene.vertices.amin(0), scene.vertices.amax(0)
-    if view == "full" or avatar is None:
+    if view == "full":
         radius = float((high - low)[[0, 2]].norm()) / 2
         half = max(float(high[1] - low[1]) / 2, radius * height / width) * (1 + 2 * FULL_MARGIN)
         distance = half / math.tan(PORTRAIT_FOV / 2) + radius
@@ -65,18 +66,14 @@ def write_preview(avatar: Avatar, scene: Scene, path: Path, height: int) -> None
 def write_turntable(
     scene: Scene, avatar: Avatar | None, path: Path, frames: int, resolution: int, view: str, step: Step
 ) -> None:
-    """One turn as an H.264 clip, beginning in front and passing the avatar's left."""
+    """One turn as an H.264 clip, beginning in front and passing the avatar's left.
 
-    def pictures() -> Iterator[np.ndarray]:
-        for frame in range(frames):
-            azimuth = 2 * math.pi * frame / frames
-            camera = view_camera(scene, avatar, view, azimuth, resolution, resolution)
-            yield to_bytes(render_meshes(scene, camera).rgb)
-            step(frame + 1, frames)
-
-    write_mp4(path, pictures(), fps=max(12.0, frames / TURN_SECONDS))
-
-
-def scene_of(meshes: list[Mesh]) -> Scene:
-    """Any meshes, ready to be drawn."""
-    return compile_scene([LabelledMesh(mesh) for mesh in meshes])
+    Without an avatar (a scene from a file) the whole scene is in the picture.
+    """
+    if avatar is None:
+        cameras = turntable_cameras(scene.vertices, frames, width=resolution, height=resolution)
+    else:
+        turns = [2 * math.pi * frame / frames for frame in range(frames)]
+        cameras = [view_camera(scene, avatar, view, turn, resolution, resolution) for turn in turns]
+    pictures = turntable(scene, cameras=cameras, on_frame=step)
+    write_mp4(path, pictures, fps=max(12.0, frames / TURN_SECONDS))

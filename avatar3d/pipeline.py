@@ -13,8 +13,9 @@ from avatar3d.body.template import TemplateError
 from avatar3d.conditioning.prompt import PromptError, read_prompt
 from avatar3d.engine.build import build_avatar
 from avatar3d.export.glb import write_glb
-from avatar3d.mesh.load import MeshFileError, load_meshes
-from avatar3d.pictures import pose_for_pictures, scene_of, write_preview, write_turntable
+from avatar3d.pictures import pose_for_pictures, write_preview, write_turntable
+from avatar3d.render.load import MeshFileError, mesh_from_file
+from avatar3d.render.scene import compile_scene
 from avatar3d.runs import (
     OutputError,
     passport,
@@ -86,7 +87,7 @@ def render_file(file: Path, clip: Path, frames: int, resolution: int, overwrite:
     require_parent(clip)
     clock = Clock(report)
     with clock.stage("reading the file"):
-        scene = scene_of(load_meshes(file))
+        scene = compile_scene(mesh_from_file(file))
     with clock.stage("turntable") as step:
         write_turntable(scene, None, clip, frames, resolution, "full", step)
     return {"file": str(clip), "frames": frames, "seconds": sum(clock.seconds.values())}

@@ -25,9 +25,8 @@ DOORS = {
     "anny": {"scripts/compile_template.py"},
     "imageio_ffmpeg": {"avatar3d/render/images.py", "avatar3d/doctor.py"},
     "imageio": set(),
-    "trimesh": {"avatar3d/mesh/load.py"},
+    "trimesh": {"avatar3d/render/load.py"},
     "transformers": {"scripts/compile_words.py"},
-    "rich": {"avatar3d/console.py"},
 }
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 
@@ -98,12 +97,14 @@ def test_files_are_short_and_folders_flat():
 
 
 def test_nothing_runs_data():
-    """No pickle, no eval or exec, no torch.load: weights are safetensors."""
+    """No pickle, no eval or exec; torch.load only of plain tensors (checkpoints that a script resumes from)."""
     for path in SOURCES:
         assert not {i.split(".")[0] for i in imports(path)} & {"pickle", "marshal", "dill", "shelve"}, path
-        calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
-        names = {ast.unparse(call.func) for call in calls}
-        assert not names & {"eval", "exec", "torch.load", "yaml.load"}, path
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(call, ast.Call):
+                name, options = ast.unparse(call.func), {ast.unparse(k) for k in call.keywords}
+                assert name not in ("eval", "exec", "yaml.load"), path
+                assert name != "torch.load" or "weights_only=True" in options, path
 
 
 def test_help_needs_no_heavy_module():
