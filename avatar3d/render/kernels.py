@@ -1,12 +1,13 @@
 """Numba kernels for CPUs, compiled once per machine; they release the GIL and fill one range of their output.
 
 Each has a twin in plain torch that the tests hold it to: `rasterize.rasterize_torch`, `visibility.occluded_torch`
-and `visibility.shadowed_torch`.
+and `visibility.shadowed_torch`. `no_type_check` keeps the tests' shape checker from wrapping what numba compiles.
 """
 
 from __future__ import annotations
 
 import math
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -16,6 +17,7 @@ OCCLUSION_BIAS = 0.12
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
+@no_type_check
 def _alpha(texels, offset, width, height, u, v):
     """Bilinear look-up with repeat wrapping, as `textures.sample_atlas`."""
     x = u * width - 0.5
@@ -34,6 +36,7 @@ def _alpha(texels, offset, width, height, u, v):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def rasterize_band(
     homogeneous, depth, faces, two_sided, uv, texels, rows, factor, cutoff, near, y_begin, y_end, width,
     limit, out_face, out_bary, out_depth,
@@ -42,7 +45,8 @@ def rasterize_band(
 
     Coverage is decided by homogeneous edge functions (Olano & Greer 1997): with rows v_i = (x w, y w, w) of a
     triangle, b = (x, y, 1) @ inverse([v_0 v_1 v_2]) is non-negative inside, and b / sum(b) are
-    perspective-correct barycentrics; so nothing is clipped, not even at the near plane.
+    perspective-correct barycentrics (so only the determinant's sign matters); nothing is clipped, not even at
+    the near plane.
     """
     layers = out_face.shape[0]
     for f in range(faces.shape[0]):
@@ -65,17 +69,19 @@ def rasterize_band(
             right = min(right, math.floor(min(max(a, b, c), 1e6) - 0.5))
             if left > right:
                 continue
-        # rows of the inverse: cross products of the columns
+        # rows of the inverse but for the determinant: cross products of the columns
         a0, b0, c0 = yj * wk - wj * yk, wj * xk - xj * wk, xj * yk - yj * xk
         a1, b1, c1 = yk * wi - wk * yi, wk * xi - xk * wi, xk * yi - yk * xi
         a2, b2, c2 = yi * wj - wi * yj, wi * xj - xi * wj, xi * yj - yi * xj
         det = xi * a0 + yi * b0 + wi * c0
         if det == 0.0 or (det > 0.0 and not two_sided[f]):
             continue
-        inverse = 1.0 / det
-        a0, b0, c0 = a0 * inverse, b0 * inverse, c0 * inverse
-        a1, b1, c1 = a1 * inverse, b1 * inverse, c1 * inverse
-        a2, b2, c2 = a2 * inverse, b2 * inverse, c2 * inverse
+        if det < 0.0:
+            a0, b0, c0, a1, b1, c1, a2, b2, c2 = -a0, -b0, -c0, -a1, -b1, -c1, -a2, -b2, -c2
+        # of two triangles that share an edge exactly one owns the points on it
+        own0 = a0 > 0.0 or (a0 == 0.0 and b0 > 0.0)
+        own1 = a1 > 0.0 or (a1 == 0.0 and b1 > 0.0)
+        own2 = a2 > 0.0 or (a2 == 0.0 and b2 > 0.0)
         for y in range(top, bottom + 1):
             py = y + 0.5
             row0, row1, row2 = b0 * py + c0, b1 * py + c1, b2 * py + c2
@@ -85,6 +91,8 @@ def rasterize_band(
                 u1 = a1 * px + row1
                 u2 = a2 * px + row2
                 if u0 < 0.0 or u1 < 0.0 or u2 < 0.0:
+                    continue
+                if (u0 == 0.0 and not own0) or (u1 == 0.0 and not own1) or (u2 == 0.0 and not own2):
                     continue
                 total = u0 + u1 + u2
                 if total <= 0.0:
@@ -117,6 +125,7 @@ def rasterize_band(
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def occluded_range(begin, end, position, normal, dither, depth, focal, radius, taps, out):
     """`visibility.occluded_torch` for points [begin, end)."""
     height, width = depth.shape
@@ -148,6 +157,7 @@ def occluded_range(begin, end, position, normal, dither, depth, focal, radius, t
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def shadowed_range(begin, end, receiver, dither, depth, spread, search, blocker_taps, taps, out):
     """`visibility.shadowed_torch` for points [begin, end)."""
     height, width = depth.shape

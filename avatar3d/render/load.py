@@ -38,7 +38,7 @@ def mesh_from_file(path: Path | str) -> list[LabelledMesh]:
         raise MeshFileError(f"{path}: the file is empty; export it again")
     try:
         scene = trimesh.load_scene(path, process=False)
-        instances = [scene.graph[name] for name in scene.graph.nodes_geometry]
+        instances = [scene.graph[name] for name in sorted(scene.graph.nodes_geometry)]
         pieces = [(scene.geometry[geometry], transform) for transform, geometry in instances]
         meshes = [_convert(piece, transform) for piece, transform in pieces if isinstance(piece, trimesh.Trimesh)]
     except Exception as error:  # readers raise anything on broken input
@@ -56,11 +56,11 @@ def mesh_from_file(path: Path | str) -> list[LabelledMesh]:
 
 def _convert(piece, transform: np.ndarray) -> Mesh:
     """A trimesh in scene coordinates. Mirroring transforms keep the faces' outside outside."""
-    T = torch.from_numpy(np.asarray(transform, dtype=np.float64))
+    T = torch.from_numpy(np.array(transform, dtype=np.float64))
     vertices = torch.from_numpy(np.array(piece.vertices, dtype=np.float64)) @ T[:3, :3].T + T[:3, 3]
     vertices = vertices.float()
     faces = torch.from_numpy(np.array(piece.faces, dtype=np.int64)).reshape(-1, 3)
-    stored = piece._cache.cache.get("vertex_normals")
+    stored = piece.vertex_normals if "vertex_normals" in piece._cache else None
     mirrored = bool(torch.linalg.det(T[:3, :3]) < 0)
     if mirrored:
         faces = faces.flip(1)
@@ -126,4 +126,4 @@ def _number(value: float | None, default: float) -> float:
 def _image(picture: Image.Image | None, mode: str) -> Tensor | None:
     if picture is None:
         return None
-    return torch.from_numpy(np.asarray(picture.convert(mode), dtype=np.float32) / 255)
+    return torch.from_numpy(np.array(picture.convert(mode), dtype=np.float32) / 255)

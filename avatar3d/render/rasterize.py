@@ -155,11 +155,17 @@ def rasterize_torch(
 def _edge_functions(t: Triangles, near: float) -> tuple[Tensor, Tensor]:
     """Coefficients (F, 3, 3) = (a, b, c) of the three edge functions a x + b y + c, and the faces to draw."""
     i, j, k = (t.homogeneous.double()[t.faces[:, n]] for n in range(3))
-    cofactors = torch.stack([torch.linalg.cross(j, k), torch.linalg.cross(k, i), torch.linalg.cross(i, j)], 1)
+    cofactors = torch.stack([_cross(j, k), _cross(k, i), _cross(i, j)], 1)
     det = i[:, 0] * cofactors[:, 0, 0] + i[:, 1] * cofactors[:, 0, 1] + i[:, 2] * cofactors[:, 0, 2]
     behind = (t.depth[t.faces] <= near).all(1)
     visible = ~behind & (det != 0) & ((det < 0) | t.two_sided)
-    return cofactors * (1 / torch.where(det == 0, torch.ones_like(det), det))[:, None, None], visible
+    return cofactors * det.sign()[:, None, None], visible
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    """Cross product with every step rounded, so that swapping a and b changes the sign and nothing else."""
+    (ax, ay, az), (bx, by, bz) = a.unbind(-1), b.unbind(-1)
+    return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], dim=-1)
 
 
 def _bounding_boxes(t: Triangles, visible: Tensor, width: int, height: int, near: float) -> tuple[Tensor, Tensor]:
@@ -184,7 +190,8 @@ def _test_pairs(
     e = edges[f]
     b = e[..., 0] * px + (e[..., 1] * py + e[..., 2])
     total = b[:, 0] + b[:, 1] + b[:, 2]
-    inside = (b >= 0).all(-1) & (total > 0)
+    own = (e[..., 0] > 0) | ((e[..., 0] == 0) & (e[..., 1] > 0))
+    inside = ((b > 0) | ((b == 0) & own)).all(-1) & (total > 0)
     f, pixel, b, scale = f[inside], (y * width + x)[inside], b[inside], 1 / total[inside]
     zi, zj, zk = t.depth.double()[t.faces[f]].unbind(-1)
     z = ((b[:, 0] * zi + b[:, 1] * zj + b[:, 2] * zk) * scale).float()

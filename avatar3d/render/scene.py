@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -91,7 +91,7 @@ def compile_scene(meshes: Sequence[LabelledMesh]) -> Scene:
                 f"material {material.name!r} has alpha mode {material.alpha_mode!r}; use one of {ALPHA_MODES}"
             )
 
-    def column(values: Sequence) -> Tensor:
+    def column(values: Iterable) -> Tensor:
         return torch.tensor(list(values), device=device)
 
     base = column(m.base_color for m in materials).to(dtype)

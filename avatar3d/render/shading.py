@@ -91,7 +91,8 @@ def shade(
             channel += 1
         direction = s.albedo.new_tensor(light.direction)
         n_l = _dot(s.normal, direction)
-        out = _diffuse(n_l, lit, s.skin) * diffuse_color
+        # what the surface mirrors does not enter it
+        out = _diffuse(n_l, lit, s.skin) * (1 - specular_color) * diffuse_color
         out = out + _ggx(s, light, direction, to_eye, n_l, n_v, specular_color, lit)
         if len(hairy):
             strands = _hair(s, hairy, light, direction, to_eye, n_l, lit)
@@ -114,7 +115,8 @@ def _ambient(
     horizon = 0.5 + 0.5 * (reflected_y * (3 - 2 * s.roughness)).clamp(-1, 1)
     irradiance = ground + (sky - ground) * (0.5 + 0.5 * s.normal[1])
     mirror = (ground + (sky - ground) * horizon) * (share * share)
-    return diffuse * irradiance * filled + _environment_reflectance(specular, s.roughness, n_v) * mirror
+    reflected = _environment_reflectance(specular, s.roughness, n_v)
+    return diffuse * (1 - reflected) * irradiance * filled + reflected * mirror
 
 
 def _environment_reflectance(specular: Tensor, roughness: Tensor, n_v: Tensor) -> Tensor:
