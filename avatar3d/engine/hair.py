@@ -1,0 +1,60 @@
+"""Hair: sixteen styles as ribbons and tubes over a cap on the scalp."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from avatar3d.engine.attach import Figure
+from avatar3d.engine.hair_cap import cap_part
+from avatar3d.engine.hair_chart import scalp_of
+from avatar3d.engine.hair_strands import Pieces, join, obstacle_of
+from avatar3d.engine.hair_styles import HeadOfHair, style_pieces
+from avatar3d.engine.hair_texture import strand_texture
+from avatar3d.spec import AvatarSpec
+from avatar3d.structures import Material, Mesh, Part, Skin
+
+
+def make_hair(spec: AvatarSpec, figure: Figure) -> list[Part]:
+    """A cap on the scalp and the strands over it; nothing for bald heads and under a headscarf.
+
+    Under any other hat, hair above `headwear_line.hat_plane` keeps within its clearance of the scalp.
+    """
+    if spec.hair_style == "bald" or spec.hat == "headscarf":
+        return []
+    scalp = scalp_of(figure)
+    hair = HeadOfHair(spec, figure, scalp, obstacle_of(figure, scalp), np.random.default_rng([spec.seed, 4711]))
+    pieces = style_pieces(hair)
+    parts = [cap_part(spec, figure, scalp)]
+    if pieces:
+        parts.append(_strands_part(spec, figure, join(pieces)))
+    return parts
+
+
+def _strands_part(spec: AvatarSpec, figure: Figure, pieces: Pieces) -> Part:
+    material = Material(
+        "hair", base_color_texture=strand_texture(spec), roughness=0.55, alpha_mode="MASK", alpha_cutoff=0.45,
+        double_sided=True,
+    )  # fmt: skip
+    mesh = Mesh(
+        torch.from_numpy(pieces.vertices.astype(np.float32)),
+        torch.from_numpy(pieces.faces.astype(np.int64)),
+        torch.from_numpy(pieces.normals.astype(np.float32)),
+        torch.from_numpy(pieces.uv.astype(np.float32)),
+        material,
+    )
+    return Part("hair", "hair", mesh, hair_skin(figure, mesh.vertices))
+
+
+def hair_skin(figure: Figure, vertices: torch.Tensor) -> Skin:
+    """Hair follows the head down to the chin, and more and more the chest below, so that it lies on the shoulders
+    when the head turns."""
+    head, neck, chest = (figure.body.bone(n)[1] for n in ("head", "neck", "upperChest"))
+    y = vertices[:, 1]
+    low = ((head - y) / (head - neck + 0.03)).clamp(0, 1)
+    low = low * low * (3 - 2 * low)
+    deep = ((neck - y) / (neck - chest)).clamp(0, 1)
+    weights = torch.stack([1 - low, low * (1 - deep), low * deep, torch.zeros_like(low)], dim=1)
+    joints = torch.tensor([figure.joint("head"), figure.joint("neck"), figure.joint("upperChest"), 0])
+    joints = torch.where(weights > 0, joints, 0)
+    return Skin(joints, weights / weights.sum(dim=1, keepdim=True))

@@ -1,0 +1,167 @@
+"""Colors of hair and the textures that its ribbons and the scalp share."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.ndimage import gaussian_filter, zoom
+from torch import Tensor
+
+from avatar3d.spec import AvatarSpec
+
+COLORS = {
+    "black": (0.075, 0.066, 0.064), "dark_brown": (0.165, 0.112, 0.083), "brown": (0.285, 0.186, 0.122),
+    "light_brown": (0.435, 0.312, 0.205), "auburn": (0.375, 0.165, 0.10), "red": (0.57, 0.255, 0.115),
+    "blonde": (0.735, 0.585, 0.365), "platinum": (0.88, 0.82, 0.70), "grey": (0.53, 0.53, 0.535),
+    "white": (0.87, 0.87, 0.86), "blue": (0.12, 0.27, 0.66), "pink": (0.88, 0.42, 0.61),
+    "green": (0.14, 0.47, 0.26), "purple": (0.42, 0.20, 0.60),
+}  # fmt: skip
+"""sRGB of each of `spec.HAIR_COLORS` before the strands vary it."""
+NATURAL = ("black", "dark_brown", "brown", "light_brown", "auburn", "red", "blonde", "platinum", "grey", "white")
+
+VARIANTS = ("dense", "dense", "loose", "wisp", "coil", "twist")
+"""Kinds of strip in the atlas; they repeat with more grey, for the temples."""
+STRIPS = 2 * len(VARIANTS)
+STRIP_WIDTH, STRIP_HEIGHT = 64, 256
+
+
+def hair_color(spec: AvatarSpec) -> np.ndarray:
+    """(3,) sRGB of a person's pigmented strands."""
+    return np.array(COLORS[spec.hair_color])
+
+
+def grey_color(spec: AvatarSpec) -> np.ndarray:
+    """(3,) sRGB of a person's grey strands: whiter with age."""
+    return np.array([0.60, 0.60, 0.605]) + 0.24 * np.clip((spec.age - 50) / 40, 0, 1)
+
+
+def strip_of(variant: np.ndarray, temple: np.ndarray) -> np.ndarray:
+    """Column of the atlas for each strand: index into `VARIANTS`, and whether it grows where grey comes first."""
+    return variant + len(VARIANTS) * temple
+
+
+@cache
+def strand_pattern() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(light, alpha, strand) maps (256, 768): brightness in [0, 1], coverage, and a random number per strand."""
+    rng = np.random.default_rng(71)
+    strips = [_strip(VARIANTS[i % len(VARIANTS)], rng) for i in range(STRIPS)]
+    return tuple(np.concatenate(maps, axis=1) for maps in zip(*strips, strict=True))  # type: ignore[return-value]
+
+
+def _coil(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Short curls in all directions, in a tuft that grows thin at its end and sides."""
+    v = (np.arange(STRIP_HEIGHT) + 0.5)[:, None] / STRIP_HEIGHT
+    u = ((np.arange(STRIP_WIDTH) + 0.5) / STRIP_WIDTH * 2 - 1)[None]
+    light, alpha, number = np.full((STRIP_HEIGHT, STRIP_WIDTH), 0.25), np.zeros((STRIP_HEIGHT, STRIP_WIDTH)), None
+    number = np.full(light.shape, 0.5)
+    alpha = ((np.abs(u) / 0.6) ** 2 + ((v - 0.35) / 0.45) ** 2 < 1).astype(float)
+    for _ in range(190):
+        at, turn, reach = rng.uniform(0, 1), rng.uniform(0, 6.28), rng.uniform(0.08, 0.2)
+        side = rng.uniform(-1, 1) * (0.95 - 0.4 * at)
+        x, y = (u - side) / reach, (v - at * 0.9) / (0.5 * reach)
+        radius, angle = np.sqrt(x * x + y * y), np.arctan2(y, x)
+        ring = np.clip((0.17 - np.abs(radius - 0.8)) * 6, 0, 1) * (np.cos(angle - turn) > -0.5)
+        light = light * (1 - ring) + np.clip(rng.normal(0.5, 0.22), 0.05, 1) * ring
+        number = np.where(ring > 0.5, rng.random(), number)
+        alpha = np.maximum(alpha, ring)
+    return light, alpha * (np.abs(u) < 0.97) * (v < 0.985), number
+
+
+def _twist(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A felted rope: wraps around a tube without a seam."""
+    v = (np.arange(STRIP_HEIGHT) + 0.5)[:, None] / STRIP_HEIGHT
+    u = ((np.arange(STRIP_WIDTH) + 0.5) / STRIP_WIDTH)[None]
+    fuzz = gaussian_filter(rng.normal(size=(STRIP_HEIGHT, STRIP_WIDTH)), (3.0, 0.8), mode="wrap")
+    fuzz /= fuzz.std()
+    rope = np.abs(np.sin(np.pi * (2 * u + 9 * v + 0.04 * fuzz)))
+    light = np.clip(0.18 + 0.42 * rope**0.7 + 0.13 * fuzz, 0.02, 1)
+    number = np.clip(0.5 + 0.3 * gaussian_filter(fuzz, (4, 2), mode="wrap"), 0, 1)
+    return light, np.ones_like(light), number
+
+
+def _strip(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if kind in ("coil", "twist"):
+        return (_coil if kind == "coil" else _twist)(rng)
+    count, start, spread, solid = {"dense": (46, 0.62, 0.94, 0.80), "loose": (30, 0.40, 0.90, 0.45),
+                                   "wisp": (13, 0.45, 0.62, 0.0)}[kind]  # fmt: skip
+    v = (np.arange(STRIP_HEIGHT) + 0.5)[:, None] / STRIP_HEIGHT
+    u = ((np.arange(STRIP_WIDTH) + 0.5) / STRIP_WIDTH * 2 - 1)[None]
+    light, alpha, number = np.full((STRIP_HEIGHT, STRIP_WIDTH), 0.3), np.zeros((STRIP_HEIGHT, STRIP_WIDTH)), None
+    number = np.full(light.shape, 0.5)
+    body = spread * (1 - 0.75 * np.clip((v - start) / (1 - start), 0, 1) ** 1.6)
+    alpha = np.where(solid > 0, np.clip((solid * body - np.abs(u)) * STRIP_WIDTH / 2 + 0.5, 0, 1), 0.0)
+    alpha = alpha * (v < start + 0.15)
+    for _ in range(count):
+        home = rng.uniform(-1, 1)
+        bow = rng.normal(0, 0.05) * np.sin(np.pi * v * rng.uniform(0.6, 2.0) + rng.uniform(0, 6))
+        center = home * body + bow * (0.3 + v)
+        end = rng.uniform(start, 1.0) if kind != "wisp" else rng.uniform(0.6, 1.0)
+        taper = np.clip((end - v) / 0.25, 0, 1) ** 0.6
+        half = rng.uniform(0.018, 0.05) * taper
+        cover = np.clip((half - np.abs(u - center)) * STRIP_WIDTH / 2 + 0.5, 0, 1) * (taper > 0)
+        shine = np.clip(rng.normal(0.5, 0.2), 0.05, 1) * (
+            1 - 0.35 * (np.abs(u - center) / np.maximum(half, 1e-3)).clip(0, 1)
+        )
+        light = light * (1 - cover) + shine * cover
+        number = np.where(cover > 0.5, rng.random(), number)
+        alpha = np.maximum(alpha, cover)
+    return light, alpha * (np.abs(u) < 0.99), number
+
+
+def strand_texture(spec: AvatarSpec) -> Float[Tensor, "256 768 4"]:
+    """The atlas of strips in a person's colors; the strand runs down the image."""
+    light, alpha, number = strand_pattern()
+    v = np.linspace(0, 1, STRIP_HEIGHT)[:, None, None]
+    temple = (np.arange(light.shape[1]) // STRIP_WIDTH >= len(VARIANTS))[None]
+    grey = spec.hair_grey
+    share = np.where(
+        temple, np.clip(1.7 * grey, 0, 1), np.clip(1.25 * grey - 0.25 * (1 - grey) * (grey < 1), 0, 1)
+    )
+    is_grey = np.clip((share - number) / 0.06 + 0.5 * (share > 0), 0, 1)[..., None]
+    color = hair_color(spec) * (1 - is_grey) + grey_color(spec) * is_grey
+    shade = (0.50 + 0.85 * light)[..., None] * (0.72 + 0.28 * np.clip(v / 0.25, 0, 1)) * (1 + 0.08 * v)
+    rgb = np.clip(color * shade, 0, 1)
+    return torch.from_numpy(np.concatenate([rgb, alpha[..., None]], axis=-1).astype(np.float32))
+
+
+CAP_SHAPE = (256, 512)
+"""Rows and columns of the scalp's texture: the chart of `hair_chart`."""
+
+
+@cache
+def cap_noise() -> tuple[np.ndarray, np.ndarray]:
+    """(streaks, stubble) over the scalp's chart: streaks along the rows, and fine dots; both about 0 with deviation 1."""
+    rng = np.random.default_rng(72)
+    rows, columns = CAP_SHAPE
+    streaks = gaussian_filter(rng.normal(size=CAP_SHAPE), (14, 0.7), mode="wrap")
+    dots = gaussian_filter(rng.normal(size=CAP_SHAPE), (1.0, 0.5), mode="wrap")
+    return streaks / streaks.std(), dots / dots.std()
+
+
+@cache
+def fine_noise() -> np.ndarray:
+    """(256, 512) fine isotropic dots about 0 with deviation 1."""
+    dots = gaussian_filter(np.random.default_rng(73).normal(size=CAP_SHAPE), 0.55, mode="wrap")
+    return dots / dots.std()
+
+
+def cap_texture(
+    spec: AvatarSpec, cover: Float[np.ndarray, "256 512"], streaks: float, stubble: float
+) -> Float[Tensor, "256 512 4"]:
+    """The scalp's texture: hair color of varying brightness, `cover` as alpha."""
+    lines, dots = cap_noise()
+    is_grey = np.clip(spec.hair_grey + 0.25 * lines * spec.hair_grey * (1 - spec.hair_grey) * 4, 0, 1)[..., None]
+    color = (hair_color(spec) * (1 - is_grey) + grey_color(spec) * is_grey) * 0.72
+    shade = 1 + streaks * 0.22 * lines + stubble * 0.25 * dots
+    alpha = np.clip(cover * (1 + 0.35 * stubble * dots), 0, 1)
+    return torch.from_numpy(np.dstack([np.clip(color * shade[..., None], 0, 1), alpha]).astype(np.float32))
+
+
+def enlarge(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Bilinear enlargement of a map over the chart."""
+    return zoom(
+        grid, (shape[0] / grid.shape[0], shape[1] / grid.shape[1]), order=1, mode="nearest", grid_mode=True
+    )
