@@ -234,6 +234,8 @@ def _show(result: dict, as_json: bool) -> None:
     for run in result["runs"]:
         if run.get("understood"):
             print(f"understood   {', '.join(run['understood'])}")
+        for typed, read in run.get("corrected", {}).items():
+            print(f"read as      {typed} -> {read}")
         if run.get("not_used"):
             print(f"not used     {', '.join(run['not_used'])}")
         print(f"seed         {run['seed']}")

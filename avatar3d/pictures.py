@@ -21,6 +21,8 @@ VIEWS = {"head": (-0.25, 1.12), "bust": (-0.85, 1.15)}
 """Lowest and highest point in the picture, counted from the neck in units of neck to crown (hair, hat)."""
 FULL_MARGIN = 0.06
 PREVIEW_AZIMUTH = math.radians(28.0)
+PREVIEW_GAP = 8
+"""Pixels of white between the two pictures."""
 TURN_SECONDS = 3.0
 """A turntable of any number of frames takes so long, but is never slower than 12 frames per second."""
 
@@ -55,12 +57,13 @@ def view_camera(scene: Scene, avatar: Avatar | None, view: str, azimuth: float, 
 
 
 def write_preview(avatar: Avatar, scene: Scene, path: Path, height: int) -> None:
-    """A portrait from three-quarter beside the whole body: PNG, `height` high and 1.5 times as wide."""
+    """A portrait from three-quarter beside the whole body: PNG, `height` high and about 1.5 times as wide."""
     portrait = view_camera(scene, avatar, "bust", PREVIEW_AZIMUTH, height, height)
     low, high = scene.vertices.amin(0), scene.vertices.amax(0)
     body = framing(low, high, PREVIEW_AZIMUTH, width=height // 2, height=height, margin=0.05)
-    pictures = [to_bytes(render_meshes(scene, camera).rgb) for camera in (portrait, body)]
-    write_png(np.concatenate(pictures, axis=1), path)
+    left, right = (to_bytes(render_meshes(scene, camera).rgb) for camera in (portrait, body))
+    gap = np.full((height, PREVIEW_GAP, 3), 255, np.uint8)
+    write_png(np.concatenate([left, gap, right], axis=1), path)
 
 
 def write_turntable(

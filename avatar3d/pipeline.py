@@ -10,7 +10,7 @@ from pathlib import Path
 
 from avatar3d import __version__
 from avatar3d.body.template import TemplateError
-from avatar3d.conditioning.prompt import PromptError, read_prompt
+from avatar3d.conditioning.prompt import PromptError, check_prompt, sample_from, understand
 from avatar3d.engine.build import build_avatar
 from avatar3d.export.glb import write_glb
 from avatar3d.pictures import pose_for_pictures, write_preview, write_turntable
@@ -56,6 +56,7 @@ def generate(
 
     Each goes to `out/<slug of the prompt>-<seed>`. Raises one of `INPUT_ERRORS`, or OSError on a full disk.
     """
+    check_prompt(prompt)
     folders = [run_folder(out, prompt, seed + n) for n in range(count)]
     for folder in folders:
         require_parent(folder)
@@ -66,9 +67,16 @@ def generate(
         with whole_folder(folder, overwrite) as partial:
             clock = Clock(report, label)
             with clock.stage("reading the prompt"):
-                reading = read_prompt(prompt, seed + n)
-            record = {"prompt": prompt, "understood": reading.understood, "not_used": reading.not_used}
-            runs.append(_make(reading.spec, record, folder, partial, pictures, clock))
+                understanding = understand(prompt)
+                (spec,) = sample_from(understanding.statements, seed + n)
+            record = {
+                "prompt": prompt,
+                "understood": list(understanding.used),
+                "not_used": list(understanding.unused),
+                "corrected": understanding.corrected,
+                "statements": list(understanding.statements),
+            }
+            runs.append(_make(spec, record, folder, partial, pictures, clock))
     return runs
 
 
