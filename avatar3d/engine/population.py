@@ -11,12 +11,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatar3d.spec import (
-    BEARD_STYLES, BODY_CONTROLS, BOTTOMS, COLORS, EARRINGS, EXPRESSIONS, EYE_COLORS, FACE_CONTROLS, GLASSES_SHAPES,
-    HAIR_COLORS, HAIR_STYLES, HATS, PATTERNS, SHOES, TOPS, AvatarSpec, spec_from_vector, vector_layout, vector_size,
+    BEARD_STYLES,
+    BODY_CONTROLS,
+    BOTTOMS,
+    COLORS,
+    EARRINGS,
+    EXPRESSIONS,
+    EYE_COLORS,
+    FACE_CONTROLS,
+    GLASSES_SHAPES,
+    HAIR_COLORS,
+    HAIR_STYLES,
+    HATS,
+    PATTERNS,
+    SHOES,
+    TOPS,
+    AvatarSpec,
+    spec_from_vector,
+    vector_layout,
+    vector_size,
 )  # fmt: skip
 
 Columns = dict[str, np.ndarray]
-Weights = tuple[float, ...]
+Number = int | float
+Weights = tuple[Number, ...]
 
 
 @dataclass(frozen=True)
@@ -24,15 +42,15 @@ class Ancestry:
     """A group of people: its share, its mean shares of the three shapes, and its skin."""
 
     name: str
-    share: float
-    african: float
-    asian: float
-    european: float
-    spread: float
+    share: Number
+    african: Number
+    asian: Number
+    european: Number
+    spread: Number
     """Concentration of the Dirichlet distribution around the three means; large is tight."""
-    tone: float
-    tone_sd: float
-    warmth: float
+    tone: Number
+    tone_sd: Number
+    warmth: Number
 
 
 @dataclass(frozen=True)
@@ -40,7 +58,7 @@ class Population:
     """The statistics of who is sampled. Weights need not sum to one; their order is that of the choices."""
 
     # fmt: off
-    ages: tuple[tuple[float, float, float], ...] = (
+    ages: tuple[tuple[Number, Number, Number], ...] = (
         (5, 13, 0.09), (13, 20, 0.09), (20, 32, 0.22), (32, 45, 0.20), (45, 60, 0.18), (60, 75, 0.13), (75, 95, 0.09),
     )
     """(from, to, share)"""
@@ -352,7 +370,7 @@ def _controls(
         c[f"{group}.{name}"] = np.clip(z[:, k] * sds.get(name, sd) + shift, -1.0, 1.0)
 
 
-def _ramp(x: np.ndarray, start: float, end: float) -> np.ndarray:
+def _ramp(x: np.ndarray, start: Number, end: Number) -> np.ndarray:
     return np.clip((x - start) / (end - start), 0.0, 1.0)
 
 
@@ -372,8 +390,8 @@ def _choose(generator: np.random.Generator, weights: np.ndarray, choices: tuple[
     return (generator.random(len(weights))[:, None] * edges[:, -1:] >= edges).sum(1)
 
 
-def _normal(generator: np.random.Generator, mean, sd, low: float, high: float, count: int | None = None):
-    """Normal numbers, those outside [low, high] drawn anew uniformly in the nearer half of the range."""
+def _normal(generator: np.random.Generator, mean, sd, low: Number, high: Number, count: int | None = None):
+    """Normal numbers; those outside [low, high] are drawn anew within one deviation, then clipped."""
     n = count if count is not None else len(mean)
     x = mean + sd * generator.standard_normal(n)
     again = mean + sd * np.clip(generator.standard_normal(n), -1.0, 1.0)

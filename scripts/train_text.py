@@ -1,0 +1,249 @@
+"""Train the two parts of the text model: the prompt reader, and the diffusion over spec vectors.
+
+    python scripts/train_text.py --part reader   --out outputs/text/reader
+    python scripts/train_text.py --part denoiser --out outputs/text/denoiser
+    python scripts/train_text.py --part export   --out outputs/text
+
+The same command resumes after any interruption, with the same result: every step draws its data from its own
+number. `export` puts both into `assets/weights/text_to_spec.safetensors`, the averaged weights as float16.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor, nn
+
+from avatar3d.conditioning.model import MODEL_TYPE, TextConfig, build_denoiser, build_reader, encode
+from avatar3d.conditioning.reader import reading_loss
+from avatar3d.conditioning.words import Lexicon, load_lexicon, tokenize
+from avatar3d.diffusion.levels import T_MAX, T_MIN
+from avatar3d.engine.captions import choose
+from avatar3d.engine.grammar import compose, number_words, wordings
+from avatar3d.engine.pairs import People, draw, free_statements, make_people, people_from, splice
+from avatar3d.engine.statements import attributes, statements
+from avatar3d.weights import load_tensors, save_tensors, weights_path
+
+
+@dataclass(frozen=True)
+class Config:
+    part: Literal["reader", "denoiser", "export"]
+    out: Path = Path("outputs/text")
+    steps: int = 6000
+    batch: int = 256
+    rate: float = 2e-3
+    """Peak learning rate; it warms up for 200 steps and falls to 2 % along a cosine."""
+    seed: int = 0
+    encoder: Literal["both", "own", "distilled"] = "both"
+    """What a word enters the reader as: a trained vector with a distilled one, a trained one with hashed
+    spelling, or a distilled one alone."""
+    save_every: int = 200
+    pool: int = 30000
+    """People that the draws of 100 steps share."""
+
+
+def main(config: Config) -> None:
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    if config.part == "export":
+        export(config.out)
+        return
+    config.out.mkdir(parents=True, exist_ok=True)
+    lexicon = load_lexicon(weights_path("words.safetensors"))
+    text = text_config(config.encoder)
+    torch.manual_seed(config.seed)
+    model: nn.Module = build_reader(text, lexicon) if config.part == "reader" else build_denoiser(text)
+    print(f"{config.part}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
+    step_loss = (
+        reader_loss(model, text, lexicon, config) if config.part == "reader" else denoiser_loss(model, config)
+    )
+    train(model, step_loss, text, config)
+
+
+def text_config(encoder: str) -> TextConfig:
+    """Statements, trained vocabulary and content words, as the training wordings give them."""
+    stop = _words_of("idle", "text")
+    content: set[str] = set()
+    other = {*tokenize(GRAMMAR_WORDS), ","}
+    for block, roles in wordings().items():
+        for role in roles if block != "idle" else ():
+            general = block.startswith("carriers.") or block.endswith((".generic", ".person"))
+            (other if general else content).update(_words_of(block, role))
+    content |= {str(n) for n in range(100)} | {w for n in range(100) for w in tokenize(number_words(n))}
+    content |= set(["twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties"])
+    vocabulary = content | other
+    content -= stop
+    persons = _words_of("nouns.person", "noun") - content - stop
+    order = tuple(attributes())
+    return TextConfig(
+        statements=tuple(statements()),
+        attribute_of=tuple(order.index(n.split(".")[0]) for n in statements()),
+        vocabulary=tuple(sorted(vocabulary)),
+        content=tuple(sorted(content)),
+        persons=tuple(sorted(persons)),
+        idle=tuple(sorted(((other - persons - content - _words_of("carriers.filler", "text")) | stop) - {","})),
+        encoder=encoder,
+    )
+
+
+def _words_of(block: str, role: str) -> set[str]:
+    """Words of the training wordings, without the pronoun fields."""
+    phrases = wordings()[block][role]["train"]
+    return {w for phrase in phrases for w in tokenize(re.sub(r"\{\w+\}", " ", phrase))}
+
+
+GRAMMAR_WORDS = "a an the and who is are he she they his her their has have wears wear with in that colored possess possesses sport sports"
+
+
+def reader_loss(model: nn.Module, text: TextConfig, lexicon: Lexicon, config: Config):
+    """step -> loss on a batch of fresh captions, half of them of people and half of free combinations."""
+    column = {name: i for i, name in enumerate(text.statements)}
+    extras = _distractors(text, lexicon)
+    sizes = np.bincount(text.attribute_of).tolist()
+    people: dict[int, People] = {}
+
+    def loss(step: int) -> dict[str, Tensor]:
+        generator = np.random.default_rng((config.seed, 1, step))
+        block = step // 100
+        if block not in people:
+            people.clear()
+            people[block] = make_people(np.random.default_rng((config.seed, 0, block)), config.pool)
+        target = torch.full((config.batch, len(attributes())), -1)
+        texts = []
+        for i in range(config.batch):
+            said = draw(people[block], generator)[1] if i % 2 else free_statements(generator)
+            texts.append(compose(said, generator, "train", extras))
+            for name in said.values():
+                target[i, text.attribute_of[column[name]]] = column[name]
+        return {"reading": read(texts, target, generator)}
+
+    def read(texts: list[str], target: Tensor, generator: np.random.Generator) -> Tensor:
+        """The loss in parts of like length, so that short captions are not padded to the longest."""
+        order = np.argsort([len(t) for t in texts], kind="stable")
+        total = torch.zeros(())
+        for rows in np.array_split(order, 5):
+            words, vectors, grams, mask = encode([texts[i] for i in rows], text, lexicon)
+            if text.encoder == "both":
+                known = (vectors.abs().sum(-1) > 0) & (words > 0)
+                dropped = torch.from_numpy(generator.random(words.shape) < 0.3) & known
+                words = torch.where(dropped, 0, words)
+            part = reading_loss(model(words, vectors, grams, mask), target[rows], sizes)
+            total = total + part * (len(rows) / len(texts))
+        return total
+
+    return loss
+
+
+def _distractors(text: TextConfig, lexicon: Lexicon) -> list[str]:
+    """English words that are far in meaning from every word that captions teach."""
+    generator = np.random.default_rng(5)
+    words = list(lexicon.rows)
+    some = [words[i] for i in generator.choice(len(words), 6000, replace=False) if len(words[i]) > 2]
+    content = lexicon.vectors[[lexicon.rows[w] for w in text.content if w in lexicon.rows]]
+    near = (lexicon.vectors[[lexicon.rows[w] for w in some]] @ content.T).max(1)
+    return [w for w, n in zip(some, near, strict=True) if n < 0.5]
+
+
+def denoiser_loss(model: nn.Module, config: Config):
+    """step -> loss on fresh people with statements about them; a tenth of the conditions are emptied."""
+    people: dict[int, People] = {}
+
+    def loss(step: int) -> dict[str, Tensor]:
+        generator = np.random.default_rng((config.seed, 3, step))
+        block = step // 100
+        if block not in people:
+            people.clear()
+            own = np.random.default_rng((config.seed, 2, block))
+            people[block] = make_people(own, config.pool)
+        column = {name: i for i, name in enumerate(statements())}
+        vectors = np.empty((config.batch, people[block].vectors.shape[1]), dtype=np.float32)
+        condition = torch.zeros(config.batch, len(column))
+        odd = config.batch // 25
+        spliced = people_from(splice(people[block], generator, odd))
+        for i in range(config.batch):
+            if i < odd:
+                vectors[i] = spliced.vectors[i]
+                said = choose(spliced.true[i], generator)
+            else:
+                row, said = draw(people[block], generator)
+                vectors[i] = people[block].vectors[row]
+            if generator.random() >= 0.1:
+                condition[i, [column[name] for name in said.values()]] = 1.0
+        target = torch.from_numpy(vectors)
+        noise = torch.from_numpy(generator.standard_normal(vectors.shape, dtype=np.float32))
+        even = (np.arange(config.batch) + generator.random()) / config.batch
+        t = torch.from_numpy((T_MIN + (T_MAX - T_MIN) * generator.permutation(even)).astype(np.float32))
+        numbers, choices = model.loss(target, noise, t, condition)  # type: ignore[operator]
+        return {"numbers": numbers, "choices": choices}
+
+    return loss
+
+
+def train(model: nn.Module, step_loss, text: TextConfig, config: Config) -> None:
+    """Adam with a cosine schedule and an average of the weights; a checkpoint holds all that resuming needs."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=0.01)
+    average = {k: v.clone() for k, v in model.state_dict().items()}
+    checkpoint, start = config.out / "checkpoint.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average, start = state["average"], state["step"]
+        print(f"resumed at step {start}", flush=True)
+    sums: dict[str, float] = {}
+    began = time.process_time()
+    for step in range(start, config.steps):
+        rate = min(1.0, (step + 1) / 200) * (0.51 + 0.49 * np.cos(np.pi * step / config.steps))
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate * rate
+        losses = step_loss(step)
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        decay = min(0.999, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for name, value in model.state_dict().items():
+                average[name].lerp_(value, 1.0 - decay)
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + value.item()
+        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            done = (step % config.save_every) + 1
+            means = " ".join(f"{k} {v / min(done, step + 1 - start):.4f}" for k, v in sums.items())
+            print(f"step {step + 1} {means} cpu {time.process_time() - began:.0f} s", flush=True)
+            sums = {}
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            state |= {"average": average, "step": step + 1}
+            torch.save(state, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            metadata = {"type": f"avatar3d.{config.part}", "version": "1", "text": json.dumps(asdict(text))}
+            save_tensors(config.out / "average.safetensors", average, metadata)
+
+
+def export(folder: Path) -> None:
+    """Both averages in one file, as float16."""
+    tensors: dict[str, Tensor] = {}
+    for part in ("denoiser", "reader"):
+        own, metadata = load_tensors(folder / part / "average.safetensors", f"avatar3d.{part}")
+        values = json.loads(metadata["text"])
+        trained = text_config(values["encoder"])
+        for name in ("statements", "vocabulary") if part == "reader" else ("statements",):
+            if tuple(values[name]) != getattr(trained, name):
+                raise SystemExit(f"the {name} changed since the {part} was trained: train it again")
+        tensors |= {f"{part}.{name}": t.half() if t.is_floating_point() else t for name, t in own.items()}
+    path = weights_path("text_to_spec.safetensors")
+    text = json.dumps(asdict(trained))
+    save_tensors(path, tensors, {"type": MODEL_TYPE, "version": "1", "text": text})
+    print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
