@@ -181,6 +181,6 @@ def _grown(
     )
     growth = Growth(length, field, height, rise=0.008, turn=0.5, comb=0.3, lift=0.35, sway=0.12, clothes=0.02)
     strands, outs = grow(points, normals, growth, body, 4, rng)
-    variant = rng.choice(6, len(x), p=(0.3, 0.25, 0.3, 0.15, 0.0, 0.0))
+    variant = rng.choice(4, len(x), p=(0.3, 0.25, 0.3, 0.15))
     width = size * np.where(lip, 0.007, 0.011) * rng.uniform(0.8, 1.2, len(x))
     return ribbons(strands, outs, width, strip_of(variant, 1), STRIPS, rng.normal(0, 0.25, len(x)))

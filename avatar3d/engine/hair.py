@@ -8,11 +8,23 @@ import torch
 from avatar3d.engine.attach import Figure
 from avatar3d.engine.hair_cap import cap_part
 from avatar3d.engine.hair_chart import scalp_of
+from avatar3d.engine.hair_hat import pressed
+from avatar3d.engine.hair_long import bob, long_straight, long_wavy
+from avatar3d.engine.hair_roots import HeadOfHair
+from avatar3d.engine.hair_ropes import afro, dreadlocks
+from avatar3d.engine.hair_short import balding, curly, mohawk, quiff, short, side_part
 from avatar3d.engine.hair_strands import Pieces, join, obstacle_of
-from avatar3d.engine.hair_styles import HeadOfHair, style_pieces
 from avatar3d.engine.hair_texture import strand_texture
+from avatar3d.engine.hair_tied import braids, bun, ponytail
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Material, Mesh, Part, Skin
+
+STYLES = {
+    "balding": balding, "short": short, "side_part": side_part, "quiff": quiff, "bob": bob,
+    "long_straight": long_straight, "long_wavy": long_wavy, "curly": curly, "afro": afro, "ponytail": ponytail,
+    "bun": bun, "braids": braids, "mohawk": mohawk, "dreadlocks": dreadlocks,
+}  # fmt: skip
+"""Styles with strands; buzz is the cap alone."""
 
 
 def make_hair(spec: AvatarSpec, figure: Figure) -> list[Part]:
@@ -23,17 +35,18 @@ def make_hair(spec: AvatarSpec, figure: Figure) -> list[Part]:
     if spec.hair_style == "bald" or spec.hat == "headscarf":
         return []
     scalp = scalp_of(figure)
-    hair = HeadOfHair(spec, figure, scalp, obstacle_of(figure, scalp), np.random.default_rng([spec.seed, 4711]))
-    pieces = style_pieces(hair)
     parts = [cap_part(spec, figure, scalp)]
-    if pieces:
-        parts.append(_strands_part(spec, figure, join(pieces)))
+    if spec.hair_style in STYLES:
+        body = obstacle_of(figure, scalp)
+        hair = HeadOfHair(spec, figure, scalp, body, np.random.default_rng([spec.seed, 4711]))
+        pieces = join(STYLES[spec.hair_style](hair))
+        parts.append(_strands_part(spec, figure, pieces if spec.hat == "none" else pressed(pieces, figure, body)))
     return parts
 
 
 def _strands_part(spec: AvatarSpec, figure: Figure, pieces: Pieces) -> Part:
     material = Material(
-        "hair", base_color_texture=strand_texture(spec), roughness=0.55, alpha_mode="MASK", alpha_cutoff=0.45,
+        "hair", base_color_texture=strand_texture(spec), roughness=0.68, alpha_mode="MASK", alpha_cutoff=0.45,
         double_sided=True,
     )  # fmt: skip
     mesh = Mesh(

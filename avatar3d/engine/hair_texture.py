@@ -22,7 +22,7 @@ COLORS = {
 """sRGB of each of `spec.HAIR_COLORS` before the strands vary it."""
 NATURAL = ("black", "dark_brown", "brown", "light_brown", "auburn", "red", "blonde", "platinum", "grey", "white")
 
-VARIANTS = ("dense", "dense", "loose", "wisp", "coil", "twist")
+VARIANTS = ("dense", "dense", "loose", "wisp", "coil", "twist", "sheet")
 """Kinds of strip in the atlas; they repeat with more grey, for the temples."""
 STRIPS = 2 * len(VARIANTS)
 STRIP_WIDTH, STRIP_HEIGHT = 64, 256
@@ -45,7 +45,7 @@ def strip_of(variant: np.ndarray, temple: np.ndarray) -> np.ndarray:
 
 @cache
 def strand_pattern() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(light, alpha, strand) maps (256, 768): brightness in [0, 1], coverage, and a random number per strand."""
+    """(light, alpha, strand) maps (256, 896): brightness in [0, 1], coverage, and a random number per strand."""
     rng = np.random.default_rng(71)
     strips = [_strip(VARIANTS[i % len(VARIANTS)], rng) for i in range(STRIPS)]
     return tuple(np.concatenate(maps, axis=1) for maps in zip(*strips, strict=True))  # type: ignore[return-value]
@@ -82,9 +82,19 @@ def _twist(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return light, np.ones_like(light), number
 
 
+def _sheet(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unbroken strands side by side, without seams."""
+    shape = (STRIP_HEIGHT, STRIP_WIDTH)
+    fine = gaussian_filter(rng.normal(size=shape), (30, 0.6), mode="wrap")
+    wide = gaussian_filter(rng.normal(size=shape), (40, 2.0), mode="wrap")
+    light = np.clip(0.45 + 0.16 * fine / fine.std() + 0.10 * wide / wide.std(), 0.05, 1)
+    other = gaussian_filter(rng.normal(size=shape), (40, 0.6), mode="wrap")
+    return light, np.ones(shape), np.clip(0.5 + 0.3 * other / other.std(), 0, 1)
+
+
 def _strip(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if kind in ("coil", "twist"):
-        return (_coil if kind == "coil" else _twist)(rng)
+    if kind in ("coil", "twist", "sheet"):
+        return {"coil": _coil, "twist": _twist, "sheet": _sheet}[kind](rng)
     count, start, spread, solid = {"dense": (46, 0.62, 0.94, 0.80), "loose": (30, 0.40, 0.90, 0.45),
                                    "wisp": (13, 0.45, 0.62, 0.0)}[kind]  # fmt: skip
     v = (np.arange(STRIP_HEIGHT) + 0.5)[:, None] / STRIP_HEIGHT
@@ -111,7 +121,7 @@ def _strip(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray,
     return light, alpha * (np.abs(u) < 0.99), number
 
 
-def strand_texture(spec: AvatarSpec) -> Float[Tensor, "256 768 4"]:
+def strand_texture(spec: AvatarSpec) -> Float[Tensor, "256 896 4"]:
     """The atlas of strips in a person's colors; the strand runs down the image."""
     light, alpha, number = strand_pattern()
     v = np.linspace(0, 1, STRIP_HEIGHT)[:, None, None]
