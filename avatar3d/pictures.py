@@ -11,7 +11,8 @@ import torch
 
 from avatar3d.body.pose import pose_avatar, relaxed_pose
 from avatar3d.camera import PORTRAIT_FOV, framing, orbit
-from avatar3d.render.images import to_bytes, write_mp4, write_png
+from avatar3d.render.clips import write_mp4
+from avatar3d.render.images import to_bytes, write_png
 from avatar3d.render.meshes import render_meshes
 from avatar3d.render.scene import LabelledMesh, Scene, compile_scene
 from avatar3d.render.turntable import turntable, turntable_cameras

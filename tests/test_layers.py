@@ -23,7 +23,7 @@ LAYERS = (
 LAYER = {stage: level for level, stages in enumerate(LAYERS) for stage in stages}
 DOORS = {
     "anny": {"scripts/compile_template.py"},
-    "imageio_ffmpeg": {"avatar3d/render/images.py", "avatar3d/doctor.py"},
+    "imageio_ffmpeg": {"avatar3d/render/clips.py", "avatar3d/doctor.py"},
     "imageio": set(),
     "trimesh": {"avatar3d/render/load.py"},
     "transformers": {"scripts/compile_words.py"},

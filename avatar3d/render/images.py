@@ -1,9 +1,9 @@
-"""Pictures and clips as files: PNG, MP4, contact sheets."""
+"""Pictures as files: PNG, contact sheets."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,43 +32,6 @@ def write_png(image: Float[Tensor, "H W C"] | UInt8[np.ndarray, "H W C"], path: 
     partial = path.with_name(path.name + ".partial")
     Image.fromarray(pixels).save(partial, format="PNG")
     os.replace(partial, path)
-
-
-def write_mp4(path: Path | str, frames: Iterable[UInt8[np.ndarray, "H W 3"]], fps: float = 24.0) -> int:
-    """Write an H.264 clip that browsers and QuickTime play; returns the number of frames.
-
-    yuv420p needs even sizes: an odd last row or column is dropped. The file appears whole or not at all.
-    Raises ValueError when there are no frames or their sizes differ.
-    """
-    import imageio_ffmpeg
-
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial.mp4")
-    writer, size, count = None, None, 0
-    try:
-        for frame in frames:
-            if writer is None:
-                size = frame.shape
-                height, width = size[0] // 2 * 2, size[1] // 2 * 2
-                writer = imageio_ffmpeg.write_frames(
-                    str(partial), (width, height), fps=fps, codec="libx264", pix_fmt_out="yuv420p",
-                    macro_block_size=2, quality=None,
-                    output_params=["-crf", "18", "-preset", "medium", "-movflags", "+faststart"],
-                )  # fmt: skip
-                writer.send(None)
-            if frame.shape != size:
-                raise ValueError(f"frame {count} is {frame.shape}, the first was {size}: all must be equal")
-            writer.send(np.ascontiguousarray(frame[:height, :width]))
-            count += 1
-        if writer is None:
-            raise ValueError("a clip needs at least one frame")
-        writer.close()
-        os.replace(partial, path)
-    finally:
-        if writer is not None:
-            writer.close()
-        partial.unlink(missing_ok=True)
-    return count
 
 
 def contact_sheet(
