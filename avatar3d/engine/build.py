@@ -9,6 +9,7 @@ from avatar3d.engine.brows import make_brows
 from avatar3d.engine.eyes import make_eyes
 from avatar3d.engine.hair import make_hair
 from avatar3d.engine.outfit import make_outfit
+from avatar3d.engine.shoes import lifted, sole_height
 from avatar3d.engine.skin import make_skin
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Avatar
@@ -21,4 +22,4 @@ def build_avatar(spec: AvatarSpec) -> Avatar:
     bare = (*make_skin(spec, figure, outfit.hidden), *make_eyes(spec, figure))
     grown = (*make_hair(spec, figure), *make_beard(spec, figure), *make_brows(spec, figure))
     parts = (*bare, *outfit.parts, *grown)
-    return Avatar(spec, figure.body.skeleton, parts)
+    return lifted(Avatar(spec, figure.body.skeleton, parts), sole_height(spec))

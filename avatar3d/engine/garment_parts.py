@@ -12,8 +12,8 @@ from scipy import sparse
 
 from avatar3d.engine.attach import Figure
 from avatar3d.engine.fabrics import TILE
-from avatar3d.engine.garment_cut import Sheet
 from avatar3d.engine.garment_chart import Chart
+from avatar3d.engine.garment_cut import Sheet
 from avatar3d.engine.garment_fit import face_weighted_normals, to_tensor
 from avatar3d.structures import Material, Mesh, Part, Skin
 
@@ -83,7 +83,7 @@ class Cloth:
 
     @cached_property
     def corners(self) -> tuple[Array, Array, Array, Array]:
-        """(vertex (R,), turn (R,), panel (R,), faces (F, 3) over corners); `turn` whole turns join a face's corners."""
+        """(vertex (R,), turn (R,), panel (R,), faces (F, 3) over corners); whole `turn`s join a face's corners."""
         source = np.concatenate([np.arange(self.sheet.rows.shape[0]), self.rim, self.rim])
         turn = np.zeros((len(self.faces), 3), np.int64)
         for p, chart in enumerate(self.charts):

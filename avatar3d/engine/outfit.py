@@ -11,6 +11,7 @@ from torch import Tensor
 from avatar3d.engine.attach import Figure
 from avatar3d.engine.bottoms import make_bottom
 from avatar3d.engine.garment_fit import Layers
+from avatar3d.engine.shoes import make_shoes
 from avatar3d.engine.tops import make_top, top_design
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Part
@@ -27,8 +28,11 @@ class Outfit:
 def make_outfit(spec: AvatarSpec, figure: Figure) -> Outfit:
     """Dress a figure in the spec's clothes and shoes."""
     layers = Layers.bare(figure)
-    worn = [make_bottom(spec, figure, layers, top_design(spec))]
-    worn.append(make_top(spec, figure, layers))
+    worn = [
+        make_shoes(spec, figure, layers),
+        make_bottom(spec, figure, layers, top_design(spec)),
+        make_top(spec, figure, layers),
+    ]
     covered = torch.from_numpy(sum((w.covered for w in worn[1:]), worn[0].covered) > 0)
     hidden = covered[figure.skin_faces].all(dim=1)
     return Outfit([part for w in worn for part in w.parts], hidden)
