@@ -64,6 +64,8 @@ BODY_CONTROLS = (
 )  # fmt: skip
 """Signed body controls in [-1, 1]."""
 
+Number = int | float
+
 
 class SpecError(ValueError):
     """A spec that can not be built, with the field's name and the remedy in its message."""
@@ -89,34 +91,34 @@ class AvatarSpec:
     """
 
     seed: int = field(default=0, metadata={"meaning": "drives what the spec leaves open"})
-    age: float = _number(35.0, 5.0, 95.0, "years")
-    gender: float = _number(0.5, 0.0, 1.0, "0 woman, 1 man")
-    height: float = _number(0.5, 0.0, 1.0, "short to tall for age and gender")
-    weight: float = _number(0.5, 0.0, 1.0, "thin to heavy")
-    muscle: float = _number(0.5, 0.0, 1.0, "slight to muscular")
-    proportions: float = _number(0.5, 0.0, 1.0, "uncommon to ideal proportions")
-    bust: float = _number(0.5, 0.0, 1.0, "bust size of women")
-    african: float = _number(0.33, 0.0, 1.0, "share of African ancestry (shape)")
-    asian: float = _number(0.33, 0.0, 1.0, "share of Asian ancestry (shape)")
-    european: float = _number(0.33, 0.0, 1.0, "share of European ancestry (shape)")
-    skin_tone: float = _number(0.35, 0.0, 1.0, "very light to very dark")
-    skin_warmth: float = _number(0.5, 0.0, 1.0, "cool, rosy to warm, golden undertone")
-    wrinkles: float = _number(0.2, 0.0, 1.0, "smooth to deeply lined")
-    freckles: float = _number(0.0, 0.0, 1.0, "none to many")
-    moles: float = _number(0.1, 0.0, 1.0, "none to many")
-    blush: float = _number(0.3, 0.0, 1.0, "pale to rosy cheeks")
-    lipstick: float = _number(0.0, 0.0, 1.0, "bare to opaque")
+    age: Number = _number(35.0, 5.0, 95.0, "years")
+    gender: Number = _number(0.5, 0.0, 1.0, "0 woman, 1 man")
+    height: Number = _number(0.5, 0.0, 1.0, "short to tall for age and gender")
+    weight: Number = _number(0.5, 0.0, 1.0, "thin to heavy")
+    muscle: Number = _number(0.5, 0.0, 1.0, "slight to muscular")
+    proportions: Number = _number(0.5, 0.0, 1.0, "uncommon to ideal proportions")
+    bust: Number = _number(0.5, 0.0, 1.0, "bust size of women")
+    african: Number = _number(0.33, 0.0, 1.0, "share of African ancestry (shape)")
+    asian: Number = _number(0.33, 0.0, 1.0, "share of Asian ancestry (shape)")
+    european: Number = _number(0.33, 0.0, 1.0, "share of European ancestry (shape)")
+    skin_tone: Number = _number(0.35, 0.0, 1.0, "very light to very dark")
+    skin_warmth: Number = _number(0.5, 0.0, 1.0, "cool, rosy to warm, golden undertone")
+    wrinkles: Number = _number(0.2, 0.0, 1.0, "smooth to deeply lined")
+    freckles: Number = _number(0.0, 0.0, 1.0, "none to many")
+    moles: Number = _number(0.1, 0.0, 1.0, "none to many")
+    blush: Number = _number(0.3, 0.0, 1.0, "pale to rosy cheeks")
+    lipstick: Number = _number(0.0, 0.0, 1.0, "bare to opaque")
     lipstick_color: str = _choice("red", COLORS, "lipstick")
-    eyeshadow: float = _number(0.0, 0.0, 1.0, "bare to opaque")
+    eyeshadow: Number = _number(0.0, 0.0, 1.0, "bare to opaque")
     eyeshadow_color: str = _choice("brown", COLORS, "eye shadow")
     eye_color: str = _choice("brown", EYE_COLORS, "iris")
-    brow_thickness: float = _number(0.5, 0.0, 1.0, "thin to bushy")
+    brow_thickness: Number = _number(0.5, 0.0, 1.0, "thin to bushy")
     hair_style: str = _choice("short", HAIR_STYLES, "hair")
     hair_color: str = _choice("brown", HAIR_COLORS, "hair, brows and beard")
-    hair_grey: float = _number(0.0, 0.0, 1.0, "share of grey strands")
-    hair_length: float = _number(0.5, 0.0, 1.0, "short to long for the style")
+    hair_grey: Number = _number(0.0, 0.0, 1.0, "share of grey strands")
+    hair_length: Number = _number(0.5, 0.0, 1.0, "short to long for the style")
     beard_style: str = _choice("none", BEARD_STYLES, "beard")
-    beard_length: float = _number(0.4, 0.0, 1.0, "trimmed to long")
+    beard_length: Number = _number(0.4, 0.0, 1.0, "trimmed to long")
     glasses: str = _choice("none", GLASSES_SHAPES, "frame shape")
     glasses_color: str = _choice("black", COLORS, "frame")
     lenses: str = _choice("clear", LENSES, "clear glasses or sunglasses")
@@ -132,8 +134,8 @@ class AvatarSpec:
     shoes: str = _choice("trainers", SHOES, "shoes")
     shoes_color: str = _choice("white", COLORS, "shoes")
     expression: str = _choice("neutral", EXPRESSIONS, "the face the avatar wears by default")
-    face: dict[str, float] = _controls(FACE_CONTROLS, "face and head shape; an absent control is 0")
-    body: dict[str, float] = _controls(BODY_CONTROLS, "body shape; an absent control is 0")
+    face: dict[str, Number] = _controls(FACE_CONTROLS, "face and head shape; an absent control is 0")
+    body: dict[str, Number] = _controls(BODY_CONTROLS, "body shape; an absent control is 0")
 
     def __post_init__(self) -> None:
         for f in fields(self):
