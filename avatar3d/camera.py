@@ -67,8 +67,8 @@ def orbit(
 
 
 def framing(
-    bounds_min: Float[Tensor, 3] | Sequence[float],
-    bounds_max: Float[Tensor, 3] | Sequence[float],
+    bounds_min: Float[Tensor, " 3"] | Sequence[float],
+    bounds_max: Float[Tensor, " 3"] | Sequence[float],
     azimuth: float = 0.0,
     elevation: float = 0.0,
     fov: float = PORTRAIT_FOV,
@@ -80,12 +80,28 @@ def framing(
     low, high = torch.as_tensor(bounds_min).float(), torch.as_tensor(bounds_max).float()
     if not (torch.isfinite(low).all() and torch.isfinite(high).all() and (high >= low).all()):
         raise ValueError(f"bounds must be finite with min <= max, got {low.tolist()} and {high.tolist()}")
+    corners = torch.cartesian_prod(*torch.stack([low, high], dim=1).unbind(0))
+    return frame_points(corners, azimuth, elevation, fov, width, height, margin)
+
+
+def frame_points(
+    points: Float[Tensor, "N 3"],
+    azimuth: float = 0.0,
+    elevation: float = 0.0,
+    fov: float = PORTRAIT_FOV,
+    width: int = 512,
+    height: int = 512,
+    margin: float = 0.08,
+) -> Camera:
+    """The nearest orbit camera around the points that sees them all with `margin` of the image free all around."""
+    points = points.detach().float()
+    if len(points) == 0 or not torch.isfinite(points).all():
+        raise ValueError(f"a camera needs at least one point and finite ones to frame, got {len(points)}")
     if not 0 <= margin < 0.5:
         raise ValueError(f"margin is a share of the image in [0, 0.5), got {margin}")
-    center = 0.5 * (low + high)
+    center = 0.5 * (points.amin(0) + points.amax(0))
     camera = orbit(center, 1.0, azimuth, elevation, fov, width, height)
-    corners = torch.cartesian_prod(*torch.stack([low, high], dim=1).unbind(0)) - center
-    x, y, z = (corners @ camera.T_world_camera[:3, :3]).unbind(-1)
+    x, y, z = ((points - center) @ camera.T_world_camera[:3, :3]).unbind(-1)
     free = 0.5 - margin
     needed = torch.maximum(x.abs() / (free * width), y.abs() / (free * height)) * camera.focal - z
     return orbit(center, max(float(needed.max()), 1e-6), azimuth, elevation, fov, width, height)

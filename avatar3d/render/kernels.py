@@ -85,7 +85,15 @@ def rasterize_band(
         for y in range(top, bottom + 1):
             py = y + 0.5
             row0, row1, row2 = b0 * py + c0, b1 * py + c1, b2 * py + c2
-            for x in range(left, right + 1):
+            first, last = left, right
+            if right - left > 6:
+                # skip to where the edges cross this row, give or take a pixel
+                for a, row in ((a0, row0), (a1, row1), (a2, row2)):
+                    if a > 0.0:
+                        first = max(first, int(min(-row / a - 1.5, 1e6)))
+                    elif a < 0.0:
+                        last = min(last, int(max(-row / a + 1.5, -1.0)))
+            for x in range(first, last + 1):
                 px = x + 0.5
                 u0 = a0 * px + row0
                 u1 = a1 * px + row1

@@ -48,13 +48,13 @@ def studio_lights(camera: Camera | None = None) -> Lights:
     turn = math.degrees(orbit_angles(camera)[0]) if camera else 0.0
     return Lights(
         lights=(
-            Light(_direction(turn - 38, 38.0), (0.80, 0.77, 0.73), angle=0.16, shadow=True),
-            Light(_direction(turn + 50, 12.0), (0.17, 0.18, 0.20), angle=0.5),
-            Light(_direction(turn + 150, 35.0), (0.55, 0.58, 0.62), angle=0.25, shadow=True),
-            Light(_direction(turn - 145, 25.0), (0.28, 0.27, 0.26), angle=0.25),
+            Light(_direction(turn - 40, 36.0), (0.86, 0.84, 0.815), angle=0.16, shadow=True),
+            Light(_direction(turn + 48, 10.0), (0.15, 0.155, 0.165), angle=0.5),
+            Light(_direction(turn + 148, 32.0), (0.85, 0.89, 0.94), angle=0.25, shadow=True),
+            Light(_direction(turn - 140, 22.0), (0.42, 0.42, 0.42), angle=0.25),
         ),
-        sky=(0.36, 0.37, 0.39),
-        ground=(0.17, 0.155, 0.145),
+        sky=(0.34, 0.345, 0.36),
+        ground=(0.165, 0.155, 0.15),
     )
 
 

@@ -79,8 +79,7 @@ def _center_pass(scene: Scene, camera: Camera) -> _Center:
     _, pixel, face, bary, _ = _flatten(fragments)
     with torch.no_grad():
         points = weighted_rows(scene.attributes, scene.faces[face], bary)
-    normal = torch.nn.functional.normalize(points[:, 3:6], dim=-1)
-    normal = torch.where(view.back[face][:, None], -normal, normal)
+    normal = torch.nn.functional.normalize(points[:, 3:6], dim=-1) * view.side[face][:, None]
 
     def image(values: Tensor) -> Tensor:
         flat = values.new_zeros(camera.height * camera.width, *values.shape[1:])

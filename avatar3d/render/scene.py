@@ -170,8 +170,9 @@ class View:
 
     homogeneous: Float[Tensor, "V 3"]
     depth: Float[Tensor, " V"]
-    back: Bool[Tensor, " F"]
-    """The face shows its back."""
+    side: Float[Tensor, " F"]
+    """-1 where a face shows its back and its normals turn to the eye, else 1. Hair keeps its normals: a card
+    stands for a strand, which has no back."""
     rows: tuple[Int[Tensor, "F 3"], Int[Tensor, "F 3"], Int[Tensor, "F 3"]]
     """Mip level to sample in the base, normal and orm atlas."""
 
@@ -200,7 +201,8 @@ def make_view(scene: Scene, homogeneous: Float[Tensor, "V 3"], depth: Float[Tens
     rows = tuple(
         mip_rows(atlas, scene.texture_ids[:, n], scene.face_mesh, density) for n, atlas in enumerate(atlases)
     )
-    return View(homogeneous, depth, det > 0, rows)  # type: ignore[arg-type]
+    turned = (det > 0) & (scene.factors[:, 7] == 0)[scene.face_mesh]
+    return View(homogeneous, depth, 1 - 2 * turned.float(), rows)  # type: ignore[arg-type]
 
 
 def view_triangles(

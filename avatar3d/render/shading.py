@@ -50,7 +50,7 @@ def surface_points(scene: Scene, view: View, face: Int[Tensor, " S"], bary: Floa
         bump = 2 * sample_atlas(scene.normal_atlas.texels, view.rows[1].index_select(0, face), uv).T - 1
         # green points up in the image, that is against dP/dv
         normal = _unit(bump[0] * points[8:11] - bump[1] * points[11:14] + bump[2] * normal)
-    normal = normal * (1 - 2 * view.back.index_select(0, face).to(normal))
+    normal = normal * view.side.index_select(0, face)
     factors = scene.factors.index_select(0, scene.face_mesh.index_select(0, face)).T.contiguous()
     base = sample_atlas(scene.base_atlas.texels, view.rows[0].index_select(0, face), uv).T * factors[:4]
     roughness, metallic, occlusion = factors[4], factors[5], torch.ones_like(factors[4])

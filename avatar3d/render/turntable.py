@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from avatar3d.camera import PORTRAIT_FOV, orbit
+from avatar3d.camera import PORTRAIT_FOV, frame_points, orbit
 from avatar3d.render.images import to_bytes
 from avatar3d.render.lights import studio_lights
 from avatar3d.render.meshes import BACKDROP, render_meshes
@@ -37,14 +37,9 @@ def turntable_cameras(
     points = points.detach().float()
     center = 0.5 * (points.amin(0) + points.amax(0))
     azimuths = [start + 2 * math.pi * n / frames for n in range(frames)]
-    free = 0.5 - margin
-    distance = 0.0
-    for azimuth in azimuths:
-        camera = orbit(center, 1.0, azimuth, elevation, fov, width, height)
-        x, y, z = ((points - center) @ camera.T_world_camera[:3, :3].to(points)).unbind(-1)
-        needed = torch.maximum(x.abs() / (free * width), y.abs() / (free * height)) * camera.focal - z
-        distance = max(distance, float(needed.max()))
-    return [orbit(center, max(distance, 1e-6), a, elevation, fov, width, height) for a in azimuths]
+    nearest = [frame_points(points, a, elevation, fov, width, height, margin) for a in azimuths]
+    distance = max(float((camera.T_world_camera[:3, 3] - center).norm()) for camera in nearest)
+    return [orbit(center, distance, a, elevation, fov, width, height) for a in azimuths]
 
 
 def turntable(

@@ -32,7 +32,7 @@ def _spiral(count: int, power: float) -> np.ndarray:
 
 
 OCCLUSION_TAPS = _spiral(20, 1.0)
-OCCLUSION_STRENGTH = 2.6
+OCCLUSION_STRENGTH = 3.6
 BLOCKER_TAPS = _spiral(8, 0.5)
 SHADOW_TAPS = _spiral(16, 0.5)
 
