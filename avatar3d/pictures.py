@@ -37,7 +37,7 @@ def pose_for_pictures(avatar: Avatar) -> Scene:
     return compile_scene([LabelledMesh(mesh, 1 + PART_KINDS.index(part.kind)) for part, mesh in posed])
 
 
-def view_camera(scene: Scene, avatar: Avatar | None, view: str, azimuth: float, width: int, height: int) -> Camera:
+def view_camera(scene: Scene, avatar: Avatar, view: str, azimuth: float, width: int, height: int) -> Camera:
     """A camera on a circle around `head`, `bust` or `full` (the whole scene), level with its middle.
 
     The circle's center and radius do not depend on the azimuth (radians).

@@ -158,7 +158,8 @@ def wardrobe(config: GalleryConfig) -> None:
         [("hat", h) for h in HATS if h != "none"] + [("glasses", g) for g in GLASSES_SHAPES if g != "none"]
     ):
         color = {f"{field}_color": ("red", "navy", "brown", "teal", "black")[i % 5]}
-        spec = AvatarSpec(seed=20 + i, gender=float(i % 2), skin_tone=(i * 0.23) % 0.9, **{field: value}, **color)
+        base = AvatarSpec(seed=20 + i, gender=float(i % 2), skin_tone=(i * 0.23) % 0.9)
+        spec = replace(base, **{field: value}, **color)
         tiles.append(picture(spec, "head", math.radians(30.0), config.tile))
         labels.append(value)
     save(contact_sheet(tiles, 9, labels), config.out / "accessories.jpg")
@@ -166,10 +167,10 @@ def wardrobe(config: GalleryConfig) -> None:
 
 def prompts(config: GalleryConfig) -> None:
     """What the command gives for a sentence, with seed 1."""
-    from avatar3d.conditioning.prompt import read_prompt
+    from avatar3d.conditioning.prompt import sample_specs
 
     tiles = [
-        picture(read_prompt(prompt, 1).spec, "bust", math.radians(25.0), round(1.4 * config.tile))
+        picture(sample_specs(prompt, 1)[0], "bust", math.radians(25.0), round(1.4 * config.tile))
         for prompt in track(PROMPTS, description="prompts")
     ]
     save(contact_sheet(tiles, 4, [f"{p[:44]}" for p in PROMPTS]), config.out / "prompts.jpg")
