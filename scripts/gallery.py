@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -157,9 +157,9 @@ def wardrobe(config: GalleryConfig) -> None:
     for i, (field, value) in enumerate(
         [("hat", h) for h in HATS if h != "none"] + [("glasses", g) for g in GLASSES_SHAPES if g != "none"]
     ):
-        color = {f"{field}_color": ("red", "navy", "brown", "teal", "black")[i % 5]}
+        changes: dict[str, Any] = {field: value, f"{field}_color": ("red", "navy", "brown", "teal", "black")[i % 5]}
         base = AvatarSpec(seed=20 + i, gender=float(i % 2), skin_tone=(i * 0.23) % 0.9)
-        spec = replace(base, **{field: value}, **color)
+        spec = replace(base, **changes)
         tiles.append(picture(spec, "head", math.radians(30.0), config.tile))
         labels.append(value)
     save(contact_sheet(tiles, 9, labels), config.out / "accessories.jpg")
