@@ -157,7 +157,8 @@ def wardrobe(config: GalleryConfig) -> None:
     for i, (field, value) in enumerate(
         [("hat", h) for h in HATS if h != "none"] + [("glasses", g) for g in GLASSES_SHAPES if g != "none"]
     ):
-        changes: dict[str, Any] = {field: value, f"{field}_color": ("red", "navy", "brown", "teal", "black")[i % 5]}
+        color = ("red", "navy", "brown", "teal", "black")[i % 5]
+        changes: dict[str, Any] = {field: value, f"{field}_color": color}
         base = AvatarSpec(seed=20 + i, gender=float(i % 2), skin_tone=(i * 0.23) % 0.9)
         spec = replace(base, **changes)
         tiles.append(picture(spec, "head", math.radians(30.0), config.tile))
