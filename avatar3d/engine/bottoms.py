@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from avatar3d.engine.attach import Figure
@@ -23,7 +25,7 @@ LONG_Y = 0.055
 SHORT_Y = 0.56
 
 
-def _leg_ease(hem: float, thigh: float, straight: float) -> Ease:
+def _leg_ease(hem: float, thigh: float, straight: float) -> Callable[[Fields], Ease]:
     def ease(f: Fields) -> Ease:
         down = np.clip((0.86 - f.y) / 0.25, 0, 1)
         room = 0.005 + thigh * down
