@@ -72,6 +72,18 @@ class Sheet:
         return graph.indptr.astype(np.int32), graph.indices.astype(np.int32)
 
     @cached_property
+    def free(self) -> Array:
+        """(N,) 0 on the cloth's edges, where skin shows, rising to 1 four rows of points inside."""
+        start, index = self.neighbors
+        near = self.rim.astype(float)
+        inside = np.repeat(np.arange(len(near)), np.diff(start))
+        for level in (0.75, 0.5, 0.25):
+            reached = np.zeros_like(near)
+            np.maximum.at(reached, inside, near[index])
+            near = np.where(near > 0, near, np.where(reached > 0, level, 0.0))
+        return 1.0 - near
+
+    @cached_property
     def rim_edges(self) -> Array:
         """(E, 2) edges with one face, in the direction of that face."""
         edges = np.concatenate([self.faces[:, [0, 1]], self.faces[:, [1, 2]], self.faces[:, [2, 0]]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -31,6 +32,8 @@ class Ease:
     """Where positive (N,), cloth below an overhang (bust, belly) falls with this share of straightness."""
     smooth: int = 3
     """Sweeps of final smoothing."""
+    ignore: int = 12
+    """Sweeps that take small relief (navel, nipples, muscles) off the body before cloth is laid on it."""
 
 
 @dataclass
@@ -58,11 +61,12 @@ class Layers:
 
 def fit_cloth(sheet: Sheet, figure: Figure, ease: Ease, layers: Layers) -> Array:
     """(N, 3) float64 points of the worn cloth at rest."""
-    base = sheet.rows @ figure.vertices.numpy().astype(np.float64)
-    normals = smooth_normals(base, sheet)
-    floor = ease.clearance + sheet.rows @ layers.stand_off
+    skin = sheet.rows @ figure.vertices.numpy().astype(np.float64)
     start, index = sheet.neighbors
     rim = sheet.rim
+    base = skin + sheet.free[:, None] * (_without_detail(skin, start, index, ease.ignore) - skin)
+    normals = smooth_normals(base, sheet)
+    floor = ease.clearance + sheet.rows @ layers.stand_off
     points = base + floor[:, None] * normals
     _relax(points, base, normals, floor, start, index, rim, ease.tension)
     points += ease.room[:, None] * smooth_normals(points, sheet, 2)
@@ -97,6 +101,7 @@ def smooth_normals(points: Array, sheet: Sheet, sweeps: int = 1) -> Array:
 
 
 @numba.njit(cache=True)
+@no_type_check
 def face_weighted_normals(points: Array, faces: Array) -> Array:
     """(N, 3) unit area-weighted vertex normals."""
     normals = np.zeros_like(points)
@@ -119,6 +124,7 @@ def face_weighted_normals(points: Array, faces: Array) -> Array:
 
 
 @numba.njit(cache=True)
+@no_type_check
 def _average_normals(normals: Array, start: Array, index: Array, sweeps: int) -> Array:
     for _ in range(sweeps):
         out = normals.copy()
@@ -132,6 +138,28 @@ def _average_normals(normals: Array, start: Array, index: Array, sweeps: int) ->
 
 
 @numba.njit(cache=True)
+@no_type_check
+def _without_detail(points: Array, start: Array, index: Array, sweeps: int) -> Array:
+    """Low-pass filter that does not shrink (Taubin 1995, A signal processing approach to fair surface design)."""
+    x = points.copy()
+    for sweep in range(2 * sweeps):
+        factor = 0.6 if sweep % 2 == 0 else -0.62
+        out = x.copy()
+        for i in range(len(x)):
+            count = start[i + 1] - start[i]
+            if count == 0:
+                continue
+            for k in range(3):
+                mean = 0.0
+                for e in range(start[i], start[i + 1]):
+                    mean += x[index[e], k]
+                out[i, k] += factor * (mean / count - x[i, k])
+        x = out
+    return x
+
+
+@numba.njit(cache=True)
+@no_type_check
 def _relax(
     points: Array, base: Array, normals: Array, floor: Array, start: Array, index: Array, rim: Array, sweeps: int
 ) -> None:
@@ -161,6 +189,7 @@ def _relax(
 
 
 @numba.njit(cache=True)
+@no_type_check
 def _hang(points: Array, order: Array, start: Array, index: Array, hang: Array, axis: Array) -> None:
     """From top to bottom: a point lies at least as far out as its upper neighbors, less a share of the drop."""
     for n in range(len(order)):

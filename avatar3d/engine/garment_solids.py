@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,17 +24,25 @@ class Solid:
     faces: Array
     uv: Array
     normals: Array
+    joints: Array | None = None
+    weights: Array | None = None
+    """(N, 4) skin, when it is known."""
 
     def mirrored(self) -> Solid:
-        """The same on the other side of the body."""
+        """The same on the other side of the body, without a skin."""
         flip = np.array([-1.0, 1.0, 1.0])
         return Solid(self.points * flip, self.faces[:, ::-1], self.uv, self.normals * flip)
+
+    def skinned(self, joints: Array, weights: Array) -> Solid:
+        """The same with skin weights."""
+        return replace(self, joints=joints, weights=weights)
 
 
 def loft(grid: Array, closed: bool = False, flip: bool = False, tile: float = TILE) -> Solid:
     """A surface through a grid (R, C, 3); the ends of its rows are joined when `closed`.
 
-    The outside is where rows x columns points, or the other side with `flip`. Texture coordinates follow arc length.
+    The outside is where (along a row) x (to the next row) points, or the other side with `flip`. Texture
+    coordinates follow arc length.
     """
     rows = len(grid)
     wide = np.concatenate([grid, grid[:, :1]], axis=1) if closed else grid
@@ -112,11 +120,17 @@ def join(solids: Sequence[Solid]) -> Solid:
         np.concatenate([s.faces + o for s, o in zip(solids, offsets, strict=False)]),
         np.concatenate([s.uv for s in solids]),
         np.concatenate([s.normals for s in solids]),
-    )
+        *(None if any(s.joints is None for s in solids) else np.concatenate([getattr(s, k) for s in solids])
+          for k in ("joints", "weights")),
+    )  # fmt: skip
 
 
-def solid_part(name: str, kind: str, solid: Solid, material: Material, skin: Skin) -> Part:
-    """A solid as a part of an avatar."""
+def solid_part(name: str, kind: str, solid: Solid, material: Material, skin: Skin | None = None) -> Part:
+    """A solid as a part of an avatar, with the skin given or its own."""
+    if skin is None:
+        if solid.joints is None or solid.weights is None:
+            raise ValueError(f"{name} has no skin weights: give a skin, or make it from sites that have them")
+        skin = Skin(torch.from_numpy(solid.joints), torch.from_numpy(solid.weights))
     faces = torch.from_numpy(np.ascontiguousarray(solid.faces))
     mesh = Mesh(to_tensor(solid.points), faces, to_tensor(solid.normals), to_tensor(solid.uv), material)
     return Part(name, kind, mesh, skin)
