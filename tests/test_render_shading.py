@@ -10,7 +10,7 @@ from render_scenes import quad, sphere
 from avatar3d.camera import orbit
 from avatar3d.render.color import linear_to_srgb, srgb_to_linear, tone_map
 from avatar3d.render.lights import Light, Lights, ambient_only, studio_lights
-from avatar3d.render.meshes import render_meshes
+from avatar3d.render.meshes import render_meshes, shade_torch
 from avatar3d.render.scene import compile_scene
 from avatar3d.render.shading import Surface, shade
 from avatar3d.render.textures import build_atlas, sample_atlas
@@ -265,3 +265,28 @@ def test_nothing_to_draw_is_an_error():
         render_meshes([], FRONT)
     with pytest.raises(ValueError, match="alpha mode"):
         render_meshes([quad(Material("odd", alpha_mode="GLOW"))], FRONT)
+
+
+def test_fused_kernel_equals_torch(monkeypatch: pytest.MonkeyPatch):
+    """Skin, hair, metal, glass, all textures, lights with and without shadow."""
+    generator = torch.Generator().manual_seed(0)
+
+    def texture(channels: int) -> torch.Tensor:
+        return torch.rand(16, 8, channels, generator=generator)
+
+    bumps = torch.tensor([0.5, 0.5, 1.0]) + (texture(3) - 0.5) * torch.tensor([0.4, 0.4, 0.0])
+    meshes = [
+        sphere(Material("skin", base_color_texture=texture(3), normal_texture=bumps), (-0.6, 0.3, 0.0), 0.5),
+        sphere(Material("hair", base_color_texture=texture(4), roughness=0.4), (0.6, 0.3, 0.1), 0.5),
+        sphere(Material("metal", orm_texture=texture(3), metallic=1.0, roughness=0.9), (0.0, -0.5, 0.0), 0.5),
+        sphere(Material("glass", (0.2, 0.3, 0.9, 0.4), texture(4), alpha_mode="BLEND"), (0.0, 0.1, 0.6), 0.4),
+        quad(Material("wall", double_sided=True), z=-0.8, half=1.2),
+    ]
+    camera = orbit([0.0, 0.0, 0.0], 6.0, 0.3, 0.2, fov=0.4, width=64, height=64)
+    scene = compile_scene(meshes)
+    fused = render_meshes(scene, camera).rgb
+    monkeypatch.setattr("avatar3d.render.meshes.shade_numba", shade_torch)
+    plain = render_meshes(scene, camera).rgb
+    assert not torch.equal(fused, plain)
+    assert (fused - plain).abs().max() < 2e-3
+    assert (fused - plain).abs().mean() < 2e-5

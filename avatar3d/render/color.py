@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+KNEE = 0.7
+"""Linear light up to which pictures reproduce it exactly."""
+
 
 def srgb_to_linear(color: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
     """IEC 61966-2-1 decoding of values in [0, 1]."""
@@ -19,7 +22,7 @@ def linear_to_srgb(light: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
     return torch.where(light <= 0.0031308, 12.92 * light, high)
 
 
-def tone_map(light: Float[Tensor, "*B"], knee: float = 0.7) -> Float[Tensor, "*B"]:
+def tone_map(light: Float[Tensor, "*B"], knee: float = KNEE) -> Float[Tensor, "*B"]:
     """Identity below `knee`, then an exponential shoulder that tends to 1 with a continuous slope.
 
     It is this mild so that colors stay what the material says and only highlights roll off.

@@ -16,7 +16,7 @@ OCCLUSION_BIAS = 0.12
 """Cosine to the surface below which a neighbour does not occlude: hides the facets of coarse meshes."""
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 @no_type_check
 def _alpha(texels, offset, width, height, u, v):
     """Bilinear look-up with repeat wrapping, as `textures.sample_atlas`."""
@@ -35,7 +35,7 @@ def _alpha(texels, offset, width, height, u, v):
     return upper * (1 - fy) + lower * fy
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
 def rasterize_band(
     homogeneous, depth, faces, two_sided, uv, texels, rows, factor, cutoff, near, y_begin, y_end, width,
@@ -132,7 +132,7 @@ def rasterize_band(
                 out_bary[slot, y, x, 2] = u2
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
 def occluded_range(begin, end, position, normal, dither, depth, focal, radius, taps, out):
     """`visibility.occluded_torch` for points [begin, end)."""
@@ -164,7 +164,7 @@ def occluded_range(begin, end, position, normal, dither, depth, focal, radius, t
         out[s] = total / count
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
 def shadowed_range(begin, end, receiver, dither, depth, spread, search, blocker_taps, taps, out):
     """`visibility.shadowed_torch` for points [begin, end)."""

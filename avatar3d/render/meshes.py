@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from avatar3d.render.color import linear_to_srgb, srgb_to_linear, tone_map
+from avatar3d.render.color import KNEE, linear_to_srgb, srgb_to_linear, tone_map
 from avatar3d.render.lights import Lights, studio_lights
-from avatar3d.render.rasterize import Fragments, rasterize
+from avatar3d.render.rasterize import Fragments, as_array, rasterize, run_bands
 from avatar3d.render.scene import (
     LabelledMesh,
     Scene,
@@ -21,14 +22,15 @@ from avatar3d.render.scene import (
     view_triangles,
 )  # fmt: skip
 from avatar3d.render.shading import shade, surface_points
+from avatar3d.render.shading_kernel import shade_range
 from avatar3d.render.textures import weighted_rows
 from avatar3d.render.visibility import Seen, upsample, visibility
 from avatar3d.structures import Camera, Render
 
 BACKDROP = (0.80, 0.81, 0.83)
 """Light neutral grey, sRGB."""
-SHADED_AT_ONCE = 1 << 18
-"""Image samples per batch on a CPU, which bounds the memory of large pictures."""
+DEPTH_TOLERANCE = 0.005
+"""Depths that differ by this share of the scene's diagonal belong to different surfaces."""
 
 
 def render_meshes(
@@ -138,32 +140,71 @@ def _shaded_samples(
             column.append(values)
         layer_start += fragments.face.shape[0]
     layer, pixel, face, bary, z = (torch.cat(column) for column in columns)
-    chunk = SHADED_AT_ONCE if pixel.device.type == "cpu" else max(len(pixel), 1)
-    colors, alphas = [], []
-    for n in range(0, max(len(pixel), 1), chunk):
-        color, alpha = _shade_fragments(
-            scene, view, fine, lights, light_reach, depth, face[n : n + chunk], bary[n : n + chunk],
-            pixel[n : n + chunk], z[n : n + chunk],
-        )  # fmt: skip
-        colors.append(color)
-        alphas.append(alpha)
-    color, coverage = torch.cat(colors, dim=1), torch.cat(alphas)
+    wants_gradient = torch.is_grad_enabled() and scene.requires_grad
+    fast = pixel.device.type == "cpu" and not wants_gradient
+    shade_points = shade_numba if fast else shade_torch
+    fragments = Shaded(face, bary, pixel, z, fine, light_reach, depth)
+    color, coverage = shade_points(scene, view, lights, fragments)
     light, alpha = _blend(layer, pixel, color, coverage, layer_start, fine.width * fine.height)
     both = torch.cat([light, alpha[None]]).view(4, camera.height, samples, camera.width, samples)
     mean = sum(both[:, :, i, :, j] for i in range(samples) for j in range(samples)) / samples**2
     return mean[:3].permute(1, 2, 0), mean[3]
 
 
-def _shade_fragments(
-    scene: Scene, view: View, camera: Camera, lights: Lights, light_reach: Tensor, depth: Tensor,
-    face: Tensor, bary: Tensor, pixel: Tensor, z: Tensor,
-) -> tuple[Float[Tensor, "3 S"], Float[Tensor, " S"]]:  # fmt: skip
-    """Tone-mapped color and alpha of fragments; `light_reach` and `depth` are per pixel, `camera` per sample."""
-    surface = surface_points(scene, view, face, _differentiable_bary(scene, camera, face, bary, pixel))
-    xy = torch.stack([pixel % camera.width + 0.5, pixel // camera.width + 0.5], dim=-1)
+@dataclasses.dataclass(frozen=True)
+class Shaded:
+    """Fragments to shade, with the per-pixel images that tell how much light reaches them."""
+
+    face: Int[Tensor, " S"]
+    bary: Float[Tensor, "S 3"]
+    pixel: Int[Tensor, " S"]
+    """Index into the samples of `camera`."""
+    z: Float[Tensor, " S"]
+    camera: Camera
+    light_reach: Float[Tensor, "H W C"]
+    depth: Float[Tensor, "H W"]
+
+
+def shade_torch(
+    scene: Scene, view: View, lights: Lights, points: Shaded
+) -> tuple[Float[Tensor, "3 S"], Float[Tensor, " S"]]:
+    """Tone-mapped color and alpha of fragments; differentiable, on any device."""
+    camera, depth = points.camera, points.depth
+    bary = _differentiable_bary(scene, camera, points.face, points.bary, points.pixel)
+    surface = surface_points(scene, view, points.face, bary)
+    xy = torch.stack([points.pixel % camera.width + 0.5, points.pixel // camera.width + 0.5], dim=-1)
     xy = xy * (depth.shape[1] / camera.width)
-    reach = upsample(light_reach, depth, xy, z, 0.005 * scene.diagonal)
+    reach = upsample(points.light_reach, depth, xy, points.z, DEPTH_TOLERANCE * scene.diagonal)
     return tone_map(shade(surface, camera.T_world_camera[:3, 3].to(bary), lights, reach)), surface.alpha
+
+
+def shade_numba(
+    scene: Scene, view: View, lights: Lights, points: Shaded
+) -> tuple[Float[Tensor, "3 S"], Float[Tensor, " S"]]:
+    """`shade_torch` for CPU tensors, without gradients."""
+    out = torch.empty(4, len(points.face))
+    rows, channel = [], 1
+    for light in lights.lights:
+        rows.append([*light.direction, *light.color, light.angle, channel if light.shadow else -1])
+        channel += light.shadow
+    geometry = [
+        as_array(x, np.float32) for x in (points.bary, points.z, scene.attributes, view.side, scene.factors)
+    ]
+    bary, z, attributes, side, factors = geometry
+    face, pixel, faces, face_mesh = (
+        as_array(x, np.int64) for x in (points.face, points.pixel, scene.faces, scene.face_mesh)
+    )
+    textures = []
+    for atlas, level in zip((scene.base_atlas, scene.normal_atlas, scene.orm_atlas), view.rows, strict=True):
+        textures += [as_array(atlas.texels, np.float32), as_array(level, np.int64)]
+    arguments = (
+        face, bary, pixel, z, points.camera.width, attributes, faces, face_mesh, side, factors, *textures,
+        as_array(points.camera.T_world_camera[:3, 3], np.float64), np.array(rows).reshape(-1, 8),
+        np.array([*lights.sky, *lights.ground]), as_array(points.light_reach, np.float32),
+        as_array(points.depth, np.float32), DEPTH_TOLERANCE * scene.diagonal, KNEE, out.numpy(),
+    )  # fmt: skip
+    run_bands(lambda begin, end: shade_range(begin, end, *arguments), len(points.face))
+    return out[:3], out[3]
 
 
 def _differentiable_bary(scene: Scene, camera: Camera, face: Tensor, bary: Tensor, pixel: Tensor) -> Tensor:

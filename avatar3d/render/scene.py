@@ -61,6 +61,12 @@ class Scene:
         return self.attributes[:, :3]
 
     @property
+    def requires_grad(self) -> bool:
+        """Some texture or attribute wants gradients."""
+        atlases = (self.base_atlas, self.normal_atlas, self.orm_atlas)
+        return self.attributes.requires_grad or any(atlas.texels.requires_grad for atlas in atlases)
+
+    @property
     def diagonal(self) -> float:
         """Length of the bounding box's diagonal, metres."""
         span = self.vertices.detach()

@@ -98,7 +98,7 @@ def shade(
             strands = _hair(s, hairy, light, direction, to_eye, n_l, lit)
             out = out.index_copy(1, hairy, strands)
         # what the sky does not see, a wide light does not fully see either
-        soft = sky_share ** (0.15 + min(light.angle, 1.0))
+        soft = sky_share.clamp_min(1e-6) ** (0.15 + min(light.angle, 1.0))
         color = color + out * soft * s.albedo.new_tensor(light.color)[:, None]
     return color
 
