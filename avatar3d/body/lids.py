@@ -59,6 +59,12 @@ def eye_sphere(template: Template, vertices: np.ndarray, side: str) -> tuple[np.
     return middle + fit[:3], float(np.sqrt(fit[3] + fit[:3] @ fit[:3]))
 
 
+def lid_margin(template: Template, side: str) -> np.ndarray:
+    """(C,) vertices around one eye where lashes grow: the inner corner, the lower lid, the outer corner (column
+    `OUTER_CORNER`), then the upper lid back to the inner corner."""
+    return _lids(template, side).grid[MARGIN]
+
+
 def round_eye(template: Template, vertices: np.ndarray, side: str) -> None:
     """Make one eyeball a sphere (head shapes stretch it a little) and keep the open lids off it, in place."""
     lids = _lids(template, side)
