@@ -4,7 +4,7 @@ Each word of the word lists and of the encoder's own vocabulary is encoded on it
 reduced by principal components, scaled to unit length and stored as int8. The prompt reader gets synonyms from
 them that no caption ever taught it. Needs the `text` extra; users of the result need nothing but the file.
 
-    python scripts/compile_words.py --word-lists /usr/share/dict/american-english-large /usr/share/dict/british-english-large
+    python scripts/compile_words.py --word-lists /usr/share/dict/{american,british}-english-large
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 from avatar3d.conditioning.words import BOUNDARY, tokenize
-from avatar3d.engine.grammar import number_words, wordings
 from avatar3d.engine.statements import statements
+from avatar3d.engine.wordings import number_words, wordings
 
 _ARTICLES = ("a", "an", "the", "some", "any")
 _AFTER = (("in",), ("that", "is"), ("colored",), ("that", "are"), ("eyes", "that", "are"))
@@ -119,7 +119,9 @@ class KeywordMatcher:
                     family, value = block.split(".")
                     if own == role and attribute and (family == attribute or family == "color"):
                         name = f"{attribute}.{value}"
-                        if name in statements() and (family != "color" or attribute not in ("hair_color", "eye_color")):
+                        if name in statements() and (
+                            family != "color" or attribute not in ("hair_color", "eye_color")
+                        ):
                             found.setdefault(attribute, name)
 
 

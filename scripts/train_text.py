@@ -11,6 +11,7 @@ number. `export` puts both into `assets/weights/text_to_spec.safetensors`, the a
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import time
@@ -28,9 +29,10 @@ from avatar3d.conditioning.reader import reading_loss
 from avatar3d.conditioning.words import Lexicon, load_lexicon, tokenize
 from avatar3d.diffusion.levels import T_MAX, T_MIN
 from avatar3d.engine.captions import choose
-from avatar3d.engine.grammar import compose, number_words, wordings
+from avatar3d.engine.grammar import compose
 from avatar3d.engine.pairs import People, draw, free_statements, make_people, people_from, splice
 from avatar3d.engine.statements import attributes, statements
+from avatar3d.engine.wordings import TENS, number_words, wordings
 from avatar3d.weights import load_tensors, save_tensors, weights_path
 
 
@@ -78,7 +80,7 @@ def text_config(encoder: str) -> TextConfig:
             general = block.startswith("carriers.") or block.endswith((".generic", ".person"))
             (other if general else content).update(_words_of(block, role))
     content |= {str(n) for n in range(100)} | {w for n in range(100) for w in tokenize(number_words(n))}
-    content |= set(["twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties"])
+    content |= {f"{ten.removesuffix('y')}ies" for ten in TENS.values()}
     vocabulary = content | other
     content -= stop
     persons = _words_of("nouns.person", "noun") - content - stop
@@ -100,7 +102,10 @@ def _words_of(block: str, role: str) -> set[str]:
     return {w for phrase in phrases for w in tokenize(re.sub(r"\{\w+\}", " ", phrase))}
 
 
-GRAMMAR_WORDS = "a an the and who is are he she they his her their has have wears wear with in that colored possess possesses sport sports"
+GRAMMAR_WORDS = (
+    "a an the and who is are he she they his her their has have wears wear with in that colored possess possesses "
+    "sport sports"
+)
 
 
 def reader_loss(model: nn.Module, text: TextConfig, lexicon: Lexicon, config: Config):
@@ -201,7 +206,7 @@ def train(model: nn.Module, step_loss, text: TextConfig, config: Config) -> None
     sums: dict[str, float] = {}
     began = time.process_time()
     for step in range(start, config.steps):
-        rate = min(1.0, (step + 1) / 200) * (0.51 + 0.49 * np.cos(np.pi * step / config.steps))
+        rate = min(1.0, (step + 1) / 200) * (0.51 + 0.49 * math.cos(math.pi * step / config.steps))
         for group in optimizer.param_groups:
             group["lr"] = config.rate * rate
         losses = step_loss(step)

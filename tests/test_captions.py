@@ -7,10 +7,11 @@ import pytest
 
 from avatar3d.conditioning.words import tokenize
 from avatar3d.engine.captions import caption, choose
-from avatar3d.engine.grammar import compose, number_words, wordings
+from avatar3d.engine.grammar import compose
 from avatar3d.engine.pairs import draw, free_statements, make_people, people_from, splice
 from avatar3d.engine.population import sample
 from avatar3d.engine.statements import attributes, statements
+from avatar3d.engine.wordings import number_words, wordings
 from avatar3d.spec import FACE_CONTROLS, vector_layout
 
 
@@ -138,7 +139,13 @@ def test_same_generator_same_caption():
 
 
 def test_number_words():
-    assert [number_words(n) for n in (5, 13, 20, 78, 95)] == ["five", "thirteen", "twenty", "seventy-eight", "ninety-five"]
+    assert [number_words(n) for n in (5, 13, 20, 78, 95)] == [
+        "five",
+        "thirteen",
+        "twenty",
+        "seventy-eight",
+        "ninety-five",
+    ]
 
 
 def test_people_can_name_most_of_a_spec():

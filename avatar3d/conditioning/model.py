@@ -70,7 +70,8 @@ def load_text_model(path: Path, words: Path) -> TextModel:
     tensors, metadata = load_tensors(path, MODEL_TYPE)
     try:
         values = json.loads(metadata["text"])
-        config = TextConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        encoder = str(values.pop("encoder"))
+        config = TextConfig(encoder=encoder, **{name: tuple(value) for name, value in values.items()})
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} has damaged metadata ({error}): restore the file") from error
     lexicon = load_lexicon(words)

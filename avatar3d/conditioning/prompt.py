@@ -1,7 +1,7 @@
 """From a prompt to specs: read what it says, then sample people of whom that is true.
 
-    understanding = understand("old man with a dragon")     # statements, and the words used and not used
-    spec, = sample_specs("old man with glasses", seed=0)
+understanding = understand("old man with a dragon")     # statements, and the words used and not used
+spec, = sample_specs("old man with glasses", seed=0)
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def understand(prompt: str, model: TextModel | None = None) -> Understanding:
     doubtful = [i for i, w in enumerate(spelled) if w not in known and w not in config.idle and w != BOUNDARY]
     meant = {i for i in doubtful if nearness(spelled[i], model) >= _NEAR}
     if meant:
-        meant &= _changing([w for w in spelled], sorted(meant), model)
+        meant &= _changing(spelled, sorted(meant), model)
     unused = [i for i in doubtful if i not in meant]
     kept = [w for i, w in enumerate(spelled) if i not in unused]
     used = [t for i, t in enumerate(tokens) if spelled[i] in known or i in meant]
@@ -118,7 +118,9 @@ def sample_specs(
         raise SpecError(f"count must be at least 1, got {count}")
     model = model or default_model()
     understanding = understand(prompt, model)
-    return sample_from(understanding.statements, seed, count, guidance=guidance, step_count=step_count, model=model)
+    return sample_from(
+        understanding.statements, seed, count, guidance=guidance, step_count=step_count, model=model
+    )
 
 
 def sample_from(
@@ -168,7 +170,7 @@ def condition(statements: Sequence[Sequence[str]], model: TextModel) -> Tensor:
 def read(texts: Sequence[str], model: TextModel) -> list[list[str]]:
     """The statements that each text makes, whatever its words are."""
     words, vectors, grams, mask = encode(texts, model.config, model.lexicon)
-    found = statement_index(model.reader(words, vectors, grams, mask), model.reader.attribute_of)
+    found = statement_index(model.reader(words, vectors, grams, mask), model.reader.sizes)
     return [[model.config.statements[k] for k in row if k >= 0] for row in found.tolist()]
 
 

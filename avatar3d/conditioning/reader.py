@@ -17,10 +17,11 @@ NGRAM_BUCKETS = 4096
 
 
 class Reader(nn.Module):
-    """Words -> logits. Column 0 to S - 1 are statements, column S + a says that attribute a is not mentioned.
+    """Words -> logits. Column 0 to S - 1 are statements, column S + a: attribute a is not mentioned.
 
-    `attribute_of` gives the attribute index of each statement, in ascending order. `vocabulary` counts trained words; index 0 is
-    an untrained word. `distilled` is the length of the frozen vectors (0: none), `ngrams` adds hashed spelling.
+    `attribute_of` gives the attribute index of each statement, in ascending order. `vocabulary` counts trained
+    words; index 0 is an untrained word. `distilled` is the length of the frozen vectors (0: none), `ngrams` adds
+    hashed spelling.
     """
 
     def __init__(
@@ -36,7 +37,6 @@ class Reader(nn.Module):
         super().__init__()
         attributes = max(attribute_of) + 1
         self.sizes = torch.bincount(torch.tensor(attribute_of)).tolist()
-        self.register_buffer("attribute_of", torch.tensor(attribute_of), persistent=False)
         self.trained = nn.Embedding(vocabulary, width)
         self.distilled = nn.Linear(distilled, width, bias=False) if distilled else None
         self.ngrams = nn.EmbeddingBag(NGRAM_BUCKETS, width, mode="mean") if ngrams else None
@@ -102,15 +102,18 @@ class ReaderBlock(nn.Module):
         return h + self.down(nn.functional.gelu(self.up(self.norms[2](h))))
 
 
-def statement_index(logits: Tensor, attribute_of: Tensor) -> Tensor:
-    """(B, A) index of the likeliest statement of each attribute, -1 where not being mentioned is likelier."""
-    statements = len(attribute_of)
-    best = torch.full((len(logits), logits.shape[1] - statements), -1)
-    for a in range(best.shape[1]):
-        own = (attribute_of == a).nonzero()[:, 0]
-        value, index = logits[:, own].max(1)
-        best[:, a] = torch.where(value > logits[:, statements + a], own[index], -1)
-    return best
+def statement_index(logits: Tensor, sizes: list[int]) -> Tensor:
+    """(B, A) index of the likeliest statement of each attribute, -1 where not being mentioned is likelier.
+
+    `sizes` are the attributes' numbers of statements.
+    """
+    said, silent = logits.split([sum(sizes), len(sizes)], 1)
+    best, start = [], 0
+    for a, own in enumerate(said.split(sizes, 1)):
+        value, index = own.max(1)
+        best.append(torch.where(value > silent[:, a], start + index, -1))
+        start += sizes[a]
+    return torch.stack(best, 1)
 
 
 def reading_loss(logits: Tensor, target: Tensor, sizes: list[int]) -> Tensor:

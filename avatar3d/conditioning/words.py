@@ -1,4 +1,4 @@
-"""From text to words, and from words to what is known about them: a trained word, a distilled vector, or neither."""
+"""From text to words, and from a word to what is known about it: a spelling, a distilled vector, or neither."""
 
 from __future__ import annotations
 
@@ -51,7 +51,15 @@ def load_lexicon(path: Path) -> Lexicon:
 
 def _forms(word: str) -> tuple[str, ...]:
     forms = [word]
-    for end, replacement in (("ies", "y"), ("es", ""), ("s", ""), ("ings", ""), ("ing", ""), ("ing", "e"), ("ly", "")):
+    for end, replacement in (
+        ("ies", "y"),
+        ("es", ""),
+        ("s", ""),
+        ("ings", ""),
+        ("ing", ""),
+        ("ing", "e"),
+        ("ly", ""),
+    ):
         if word.endswith(end) and len(word) - len(end) >= 3:
             forms.append(word[: -len(end)] + replacement)
     return tuple(forms)
@@ -65,7 +73,7 @@ def nearest_spelling(word: str, candidates: Sequence[str]) -> str | None:
     allowed = 0 if len(word) < 4 else 1 if len(word) < 8 else 2
     best, best_slips = None, allowed + 1
     for candidate in candidates:
-        if abs(len(candidate) - len(word)) < best_slips and len(candidate) > 3:
+        if abs(len(candidate) - len(word)) < best_slips and len(candidate) > 2:
             slips = edit_distance(word, candidate, best_slips)
             if slips < best_slips:
                 best, best_slips = candidate, slips

@@ -20,7 +20,7 @@ NUMBER_SD = 0.5
 
 
 class SpecDenoiser(nn.Module):
-    """(x_t, t, condition) -> expected x_0. A condition of all zeros says nothing: that is the unconditional model."""
+    """(x_t, t, condition) -> expected x_0. A condition of zeros says nothing: the unconditional model."""
 
     def __init__(self, condition_size: int, width: int = 448, depth: int = 4, condition_width: int = 224) -> None:
         super().__init__()
@@ -33,6 +33,7 @@ class SpecDenoiser(nn.Module):
         self.leave = nn.Linear(width, size)
         self.direct = nn.Linear(condition_size, size, bias=False)
         nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
         nn.init.zeros_(self.direct.weight)
         groups = [(e.start, e.size) for e in vector_layout()]
         self.numbers = [s for s, n in groups if n == 1]
@@ -78,7 +79,8 @@ class SpecDenoiser(nn.Module):
         numbers = (raw[:, self.numbers] - wanted[:, self.numbers]).square().mean()
         logits = self.logits(raw, x, t)
         choices = [
-            nn.functional.cross_entropy(logits[:, s : s + n], target[:, s : s + n].argmax(1)) for s, n in self.choices
+            nn.functional.cross_entropy(logits[:, s : s + n], target[:, s : s + n].argmax(1))
+            for s, n in self.choices
         ]
         return numbers, torch.stack(choices).mean()
 

@@ -8,6 +8,7 @@ diffusion; they differ in order and in evaluations per step.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 def ddim(denoise: Denoise, x: Tensor, times: Tensor) -> Tensor:
     """First order, one evaluation a step (Song, Meng and Ermon 2021, equation 12 with eta = 0)."""
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in pairwise(times):
         x = _move(x, denoise(x, now), now, then)
     return x
 
@@ -29,7 +30,7 @@ def heun(denoise: Denoise, x: Tensor, times: Tensor) -> Tensor:
 
     The average of the two estimates of x_0 is taken in the exponential form of `ddim`.
     """
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in pairwise(times):
         first = denoise(x, now)
         moved = _move(x, first, now, then)
         if float(then) > 0:
@@ -42,7 +43,7 @@ def dpm_solver_2m(denoise: Denoise, x: Tensor, times: Tensor) -> Tensor:
     """Second order multistep, one evaluation a step (Lu et al. 2022, DPM-Solver++, algorithm 2)."""
     before: Tensor | None = None
     length_before = torch.zeros(())
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in pairwise(times):
         estimate = denoise(x, now)
         if float(then) == 0.0:
             return _move(x, estimate, now, then)

@@ -11,21 +11,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avatar3d.engine.grammar import Split, compose
+from avatar3d.engine.grammar import compose
 from avatar3d.engine.population import columns_from_vectors
 from avatar3d.engine.statements import Constraint, attributes, matrix, statements
+from avatar3d.engine.wordings import Split
 from avatar3d.spec import AvatarSpec, spec_to_vector
 
 POPULARITY = {
-    "gender": 14.0, "age": 9.0, "hair_style": 4.0, "hair_color": 4.0, "beard_style": 3.0, "eyewear": 4.0, "hat": 3.0,
-    "top": 4.0, "top_color": 3.0, "bottom": 2.0, "ancestry": 2.5, "weight": 2.0, "height": 2.0, "expression": 2.0,
-    "eye_color": 2.0, "shoes": 1.5,
+    "gender": 14.0, "age": 9.0, "hair_style": 4.0, "hair_color": 4.0, "beard_style": 3.0, "eyewear": 4.0,
+    "hat": 3.0, "top": 4.0, "top_color": 3.0, "bottom": 2.0, "ancestry": 2.5, "weight": 2.0, "height": 2.0,
+    "expression": 2.0, "eye_color": 2.0, "shoes": 1.5,
 }  # fmt: skip
 """How often an attribute is mentioned, relative to the others' 1."""
 
 _NEEDS = {
-    "beard_length": "beard_style", "hat_color": "hat", "lipstick_color": "lipstick", "eyeshadow_color": "eyeshadow",
-    "top_pattern_color": "top_pattern",
+    "beard_length": "beard_style", "hat_color": "hat", "lipstick_color": "lipstick",
+    "eyeshadow_color": "eyeshadow", "top_pattern_color": "top_pattern",
 }  # fmt: skip
 """Attributes that can only be said together with another."""
 

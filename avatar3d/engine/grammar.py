@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-Split = Literal["train", "held_out"]
+from avatar3d.engine.wordings import TENS, Split, number_words, wordings
+
 Fragment = tuple[str, str]
 
 _PRONOUNS = {"man": ("he", "his", "him"), "boy": ("he", "his", "him")}
 _PRONOUNS |= {"woman": ("she", "her", "her"), "girl": ("she", "her", "her")}
-_TENS = {20: "twenty", 30: "thirty", 40: "forty", 50: "fifty", 60: "sixty", 70: "seventy", 80: "eighty", 90: "ninety"}
-_SMALL = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
 _COLOR_FORMS = {
     "train": ("{c} {i}",) * 6 + ("{i} in {c}", "{i} that is {c}", "{c} colored {i}", "{i} colored {c}"),
     "held_out": ("{c} {i}",) * 3 + ("{c}-hued {i}", "{i} tinted {c}", "{i} of a {c} hue"),
@@ -33,28 +29,6 @@ _EYE_FORMS = {
     "train": ("{c} eyes",) * 3 + ("{c}-eyed", "eyes that are {c}", "{c} eye color", "eyes in {c}"),
     "held_out": ("{c} eyes", "{c}-eyed", "{c} irises", "{c} peepers"),
 }
-
-
-@cache
-def wordings() -> dict[str, dict[str, dict[Split, tuple[str, ...]]]]:
-    """block -> role -> split -> wordings, as `wordings.txt` lists them."""
-    found: dict[str, dict[str, dict[Split, tuple[str, ...]]]] = {}
-    for line in Path(__file__).with_name("wordings.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith("["):
-            block = found.setdefault(line.strip("[]"), {})
-        elif line and not line.startswith("#"):
-            role, _, rest = line.partition(": ")
-            train, _, held_out = rest.partition(" | ")
-            block[role] = {"train": tuple(train.split(", ")), "held_out": tuple(held_out.split(", "))}
-    return found
-
-
-def number_words(number: int) -> str:
-    """0 to 99 in words: 78 -> "seventy-eight"."""
-    if number < 20:
-        return _SMALL[number]
-    ten, one = number // 10 * 10, number % 10
-    return _TENS[ten] + (f"-{_SMALL[one]}" if one else "")
 
 
 def compose(
@@ -166,10 +140,10 @@ class _Speaker:
             self.add(role, text)
         elif name[0].isdigit():
             ten = int(name[:2])
-            plural = re.sub("y$", "ies", _TENS[ten])
+            plural = re.sub("y$", "ies", TENS[ten])
             phrase = self.one(wordings()["age.decade"]["is"][self.split])
             text = phrase.format(
-                decade=plural, nns=f"{ten}s", n5=ten + 5, nn=_TENS[ten], their=self.their, they=self.they
+                decade=plural, nns=f"{ten}s", n5=ten + 5, nn=TENS[ten], their=self.their, they=self.they
             )
             self.add("is", text)
         elif "adj" in wordings()[statement] or "is" in wordings()[statement]:
@@ -343,7 +317,11 @@ class _Speaker:
             elif kind == "does":
                 lead = " who " if not last else self.one((" and who ", ", who "))
             else:
-                lead = self.one((", ", " ", " who is ", ", ", " and who is ")) if last else self.one((" who is ", " ", ", "))
+                lead = (
+                    self.one((", ", " ", " who is ", ", ", " and who is "))
+                    if last
+                    else self.one((" who is ", " ", ", "))
+                )
             text += lead + words
             last = kind
         return text

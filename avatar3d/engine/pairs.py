@@ -97,7 +97,9 @@ def _consistent(said: dict[str, str], generator: np.random.Generator) -> dict[st
         said.pop("hair_color", None)
         said.pop("hair_grey", None)
     if "beard_length" in said:
-        said["beard_style"] = pick("beard_style", "beard_style.none", "beard_style.stubble", "beard_style.moustache")
+        said["beard_style"] = pick(
+            "beard_style", "beard_style.none", "beard_style.stubble", "beard_style.moustache"
+        )
     if "hat_color" in said and said.get("hat", "hat.none") == "hat.none":
         said["hat"] = pick("hat", "hat.none")
     for paint in ("lipstick", "eyeshadow"):

@@ -59,7 +59,8 @@ class Population:
 
     # fmt: off
     ages: tuple[tuple[Number, Number, Number], ...] = (
-        (5, 13, 0.09), (13, 20, 0.09), (20, 32, 0.22), (32, 45, 0.20), (45, 60, 0.18), (60, 75, 0.13), (75, 95, 0.09),
+        (5, 13, 0.09), (13, 20, 0.09), (20, 32, 0.22), (32, 45, 0.20), (45, 60, 0.18), (60, 75, 0.13),
+        (75, 95, 0.09),
     )
     """(from, to, share)"""
     androgynous: float = 0.04
@@ -79,7 +80,7 @@ class Population:
     hair_women: Weights =      ( .10, .10, .60, 6.0, 2.0, .60, 17., 22., 18., 11., .7, 11., 9.0, 4.0, .5, .4)
     hair_african: Weights =    ( 2.0, 1.0, 2.5, .80, .10, .20, .40, .15, .30, 2.0, 22., .7, 1.0, 5.0, .8, 12.)
     hair_old: Weights =        ( 2.0, 2.0, .80, 1.3, 1.3, .30, 1.5, .40, .50, 1.2, .4, .4, 1.6, .20, .10, .2)
-    # hair colors:             blck dkbr brwn ltbr aubn  red blon plat (grey and white come with age, the rest dyed)
+    # hair colors:             blck dkbr brwn ltbr aubn  red blon plat (grey and white come with age)
     hair_european: Weights =   ( 6.0, 18., 26., 16., 6.0, 5.0, 18., 3.0)
     hair_asian: Weights =      ( 70., 22., 6.0, 1.0, .40, .10, .30, .20)
     hair_black: Weights =      ( 80., 14., 4.0, .70, .50, .10, .30, .40)
@@ -147,7 +148,8 @@ class Population:
     )
     """Controls that share half of their variance."""
     face_means: tuple[tuple[str, str, float], ...] = (
-        ("african", "nose_width", 0.05), ("african", "upper_lip_volume", 0.05), ("african", "lower_lip_volume", 0.05),
+        ("african", "nose_width", 0.05), ("african", "upper_lip_volume", 0.05),
+        ("african", "lower_lip_volume", 0.05),
         ("asian", "eye_epicanthus", 0.25), ("asian", "nose_bridge_width", 0.10), ("european", "nose_depth", 0.10),
         ("man", "chin_width", 0.10), ("man", "brow_ridge", 0.08), ("man", "nose_volume", 0.08),
         ("woman", "upper_lip_volume", 0.08), ("woman", "eye_size", 0.08), ("old", "ear_size", 0.15),
@@ -156,7 +158,8 @@ class Population:
     )
     """(who, control, shift of the mean when fully so)"""
     body_means: tuple[tuple[str, str, float], ...] = (
-        ("heavy", "belly", 0.35), ("heavy", "waist", 0.25), ("man", "shoulder_width", 0.12), ("woman", "hips", 0.12),
+        ("heavy", "belly", 0.35), ("heavy", "waist", 0.25), ("man", "shoulder_width", 0.12),
+        ("woman", "hips", 0.12),
         ("strong", "shoulder_width", 0.20), ("strong", "chest", 0.15), ("strong", "torso_v_shape", 0.15),
     )
     # fmt: on
@@ -168,9 +171,7 @@ def sample(generator: np.random.Generator, population: Population | None = None)
     return spec_from_vector(vector, seed=int(generator.integers(2**63)))
 
 
-def sample_vectors(
-    generator: np.random.Generator, count: int, population: Population | None = None
-) -> np.ndarray:
+def sample_vectors(generator: np.random.Generator, count: int, population: Population | None = None) -> np.ndarray:
     """(count, D) float32 spec vectors of that many people."""
     return vectors_from_columns(_sample_columns(generator, count, population or Population()))
 
@@ -249,7 +250,9 @@ def _who(c: Columns, generator: np.random.Generator, count: int, p: Population) 
 def _skin(c: Columns, generator: np.random.Generator, p: Population, man: np.ndarray) -> None:
     n, age = len(man), c["age"]
     light = 1.0 - _ramp(c["skin_tone"], 0.15, 0.45)
-    c["wrinkles"] = _normal(generator, 0.03 + 0.85 * _ramp(age, 25, 88), 0.03 + 0.10 * _ramp(age, 25, 60), 0.0, 1.0)
+    c["wrinkles"] = _normal(
+        generator, 0.03 + 0.85 * _ramp(age, 25, 88), 0.03 + 0.10 * _ramp(age, 25, 60), 0.0, 1.0
+    )
     many = generator.random(n) < 0.05 + 0.25 * light
     c["freckles"] = np.where(many, generator.uniform(0.25, 1.0, n), generator.uniform(0.0, 0.12, n))
     c["moles"] = np.clip(generator.gamma(1.5, 0.10, n) + 0.10 * _ramp(age, 40, 80), 0.0, 1.0)

@@ -181,9 +181,7 @@ def _choices_said() -> list[Statement]:
         if name in ("grey", "white"):
             made.append(Statement(f"hair_color.{name}", (color, hair), (color, hair)))
         else:
-            made.append(
-                Statement(f"hair_color.{name}", (color, hair, ungreyed[0]), (color, hair, ungreyed[1]))
-            )
+            made.append(Statement(f"hair_color.{name}", (color, hair, ungreyed[0]), (color, hair, ungreyed[1])))
     said, accepted = Range("hair_grey", 0.25, 0.70), Range("hair_grey", 0.15, 0.82)
     made.append(Statement("hair_grey.greying", (said, hair), (accepted, hair)))
     made += [_choice(f"beard_style.{c}", "beard_style", c) for c in _choices()["beard_style"]]
@@ -246,7 +244,8 @@ def _faces() -> list[Statement]:
         "face.round": "+head_fat", "face.lean": "-head_fat", "face_length.long": "+head_height",
         "eye_size.big": "+eye_size", "eye_size.small": "-eye_size",
         "eye_spacing.wide": "+eye_spacing", "eye_spacing.close": "-eye_spacing",
-        "eye_bags.yes": "+eye_bags", "ears.big": "+ear_size", "ears.small": "-ear_size", "ear_wing.out": "+ear_wing",
+        "eye_bags.yes": "+eye_bags", "ears.big": "+ear_size", "ears.small": "-ear_size",
+        "ear_wing.out": "+ear_wing",
         "forehead.high": "+forehead_height", "forehead.low": "-forehead_height",
         "neck.thick": "+neck_width", "neck.thin": "-neck_width",
     }  # fmt: skip
@@ -283,5 +282,3 @@ def _choice(name: str, field: str, *choices: str) -> Statement:
 
 def _both(name: str, *tests: Test) -> Statement:
     return Statement(name, tests, tests)
-
-
