@@ -145,7 +145,8 @@ def _shaded_samples(
     shade_points = shade_numba if fast else shade_torch
     fragments = Shaded(face, bary, pixel, z, fine, light_reach, depth)
     color, coverage = shade_points(scene, view, lights, fragments)
-    light, alpha = _blend(layer, pixel, color, coverage, layer_start, fine.width * fine.height)
+    counts = torch.bincount(layer, minlength=layer_start).tolist()
+    light, alpha = _blend(counts, pixel, color, coverage, fine.width * fine.height)
     both = torch.cat([light, alpha[None]]).view(4, camera.height, samples, camera.width, samples)
     mean = sum(both[:, :, i, :, j] for i in range(samples) for j in range(samples)) / samples**2
     return mean[:3].permute(1, 2, 0), mean[3]
@@ -221,18 +222,19 @@ def _differentiable_bary(scene: Scene, camera: Camera, face: Tensor, bary: Tenso
     return unnormalized / unnormalized.sum(-1, keepdim=True)
 
 
-def _blend(
-    layer: Tensor, pixel: Tensor, color: Tensor, alpha: Tensor, layers: int, count: int
-) -> tuple[Tensor, Tensor]:
-    """Composite fragments front to back: (3, count) premultiplied color and (count,) alpha."""
-    light = color.new_zeros(3, count)
-    through = color.new_ones(count)
-    for n in range(layers):
-        chosen = slice(None) if layers == 1 else (layer == n).nonzero()[:, 0]
-        at, a = pixel[chosen], alpha[chosen]
-        before = through[at]
-        light = light.index_add(1, at, before * a * color[:, chosen])
-        through = through.index_add(0, at, -before * a)
+def _blend(counts: list[int], pixel: Tensor, color: Tensor, alpha: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+    """Composite fragments, `counts[n]` of layer n after those of layer n - 1, front to back.
+
+    Gives (3, pixels) premultiplied color and (pixels,) alpha.
+    """
+    light = color.new_zeros(3, pixels)
+    through = color.new_ones(pixels)
+    ends = np.cumsum(counts)
+    for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+        at, a = pixel[begin:end], alpha[begin:end]
+        share = through[at] * a
+        light = light.index_add(1, at, share * color[:, begin:end])
+        through = through.index_add(0, at, -share)
     return light, 1 - through
 
 

@@ -49,11 +49,11 @@ def mip_rows(
     `uv_per_sample` is the uv area of a face over its area in image samples. The level is rounded down, that is
     towards sharpness, because super-sampling takes the rest of the aliasing.
     """
-    finest = atlas.levels[texture][face_mesh]
-    texels_per_sample = uv_per_sample * (finest[:, 0, 1] * finest[:, 0, 2])
+    size = atlas.levels[texture, 0, 1] * atlas.levels[texture, 0, 2]
+    texels_per_sample = uv_per_sample * size[face_mesh]
     level = (0.5 * torch.log2(texels_per_sample.clamp_min(1e-12))).floor().long()
     level = level.clamp(0, atlas.levels.shape[1] - 1)
-    return finest[torch.arange(len(level), device=level.device), level]
+    return atlas.levels[texture[face_mesh], level]
 
 
 def sample_atlas(
