@@ -109,7 +109,7 @@ def _shell(
     return Part("beard_stubble", "beard", mesh, anchored_skin(figure, anchor), anchored_morphs(figure, anchor))
 
 
-def stubble_texture(spec: AvatarSpec) -> Float[Tensor, "256 512 4"]:
+def stubble_texture(spec: AvatarSpec) -> Float[Tensor, "256 1024 4"]:
     """Short dots of beard color over the grid of the lower face."""
     density = _fine_density(spec.beard_style)
     dots = fine_noise()

@@ -45,8 +45,9 @@ def make_hair(spec: AvatarSpec, figure: Figure) -> list[Part]:
 
 
 def _strands_part(spec: AvatarSpec, figure: Figure, pieces: Pieces) -> Part:
+    roughness = 0.95 if spec.hair_style == "afro" else 0.68
     material = Material(
-        "hair", base_color_texture=strand_texture(spec), roughness=0.68, alpha_mode="MASK", alpha_cutoff=0.45,
+        "hair", base_color_texture=strand_texture(spec), roughness=roughness, alpha_mode="MASK", alpha_cutoff=0.45,
         double_sided=True,
     )  # fmt: skip
     mesh = Mesh(

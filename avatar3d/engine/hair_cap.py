@@ -23,7 +23,7 @@ def cap_part(spec: AvatarSpec, figure: Figure, scalp: Scalp) -> Part:
     """The scalp's grid lifted off the skin, painted in hair color inside the hairline."""
     places = places_grid(ROWS + 1, COLUMNS + 1)
     depth = inside_at(places.reshape(-1, 2)).reshape(places.shape[:2])
-    lift = 0.0006 + 0.0016 * np.clip(depth / 0.015, 0, 1)
+    lift = 0.0004 + 0.0014 * np.clip(depth / 0.03, 0, 1)
     points = scalp.points + scalp.normals * lift[..., None]
     grid = np.arange(points.shape[0] * points.shape[1]).reshape(points.shape[:2])
     a, b, c, d = grid[:-1, :-1], grid[:-1, 1:], grid[1:, :-1], grid[1:, 1:]
@@ -54,11 +54,11 @@ PARTINGS = {"side_part": 0.034, "bob": 0.025, "long_straight": 0.0, "long_wavy":
 
 
 def cap_cover(spec: AvatarSpec) -> np.ndarray:
-    """(256, 512) opacity of the cap."""
+    """(256, 1024) opacity of the cap."""
     depth = enlarge(scalp_chart().inside, CAP_SHAPE)
     lines, dots = cap_noise()
-    soft = 2.2 if spec.hair_style in ("buzz", "mohawk") else 1.0
-    cover = np.clip((depth + 0.003 * lines + 0.002) / (FADE * soft), 0, 1)
+    soft = 1.3 if spec.hair_style in ("buzz", "mohawk") else 1.0
+    cover = np.clip((depth + 0.0015 * lines + 0.002) / (FADE * soft), 0, 1)
     x, y, z = reference_maps()
     if spec.hair_style in PARTINGS:
         line = np.abs(x - PARTINGS[spec.hair_style] - 0.0008 * lines)
@@ -75,7 +75,7 @@ def cap_cover(spec: AvatarSpec) -> np.ndarray:
 
 @cache
 def reference_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x, y and z (256, 512) on the reference head over the chart."""
+    """x, y and z (256, 1024) on the reference head over the chart."""
     grid = scalp_chart().reference
     rows, columns = (np.arange(n) / (n - 1) * (m - 1) for n, m in zip(CAP_SHAPE, grid.shape[:2], strict=True))
     cells = np.stack(np.meshgrid(rows, columns, indexing="ij"))

@@ -9,45 +9,68 @@ from avatar3d.engine.hair_roots import HeadOfHair, Roots, blend, roots, strips
 from avatar3d.engine.hair_strands import Field, Growth, Pieces, cut, grow, waved
 
 
-def falling(hair: HeadOfHair, r: Roots, part: float, back: float) -> Field:
-    """From a parting to both sides and down; behind the shoulders, some strands before them."""
-    lean = np.where(r.reference[:, 0] < part, -1.0, 1.0)
-    y0, y1 = hair.body.ears[0][0][1], hair.scalp.points[..., 1].max()
-    forward = np.where((r.reference[:, 2] > 0.05) & (hair.rng.random(len(lean)) < 0.6), 0.30, -0.30)
+def falling(hair: HeadOfHair, r: Roots, part: float | None, before: float | None = 0.5) -> Field:
+    """From a parting to both sides, down past the ears, and behind the shoulders or, for the share `before` of the
+    strands beside the face, before them; straight down when `before` is None."""
+    x, _, depth = r.reference.T
+    parted = blend(depth, -0.01, 0.04) * (part is not None)
+    lean = parted * np.where(x < (part or 0.0), -1.0, 1.0) + (1 - parted) * np.clip(x / 0.05, -1, 1)
+    body, rng = hair.body, hair.rng
+    ear, top = body.ears[0][0][1], hair.scalp.points[..., 1].max()
+    aside = (r.reference[:, 2] > 0.045) & (rng.random(len(lean)) < (before or 0.0))
+    front, back = body.chest
+    z = np.where(aside, front + 0.012, back - 0.012)
+    brow = blend(r.reference[:, 2], 0.06, 0.12)
 
     def field(p: np.ndarray, n: np.ndarray) -> np.ndarray:
-        up = blend((p[:, 1] - y0) / (y1 - y0), 0.15, 0.95)
-        low = blend((p[:, 1] - y0) / (y1 - y0), -0.3, -0.9) * blend(
-            p[:, 1], hair.body.shoulder - 0.06, hair.body.shoulder
-        )
-        z = -back * up + forward * (0.2 + 2.2 * low) * (1 - up)
-        x = lean * up - (1 - up) * (0.1 + 0.8 * low) * p[:, 0] / 0.10
-        return unit(np.stack([x, -1.05 + 0.75 * up, z], axis=1))
+        up = blend((p[:, 1] - ear) / (top - ear), 0.15, 0.95)
+        over = np.stack([lean * (0.45 + 0.55 * up), -1.05 + 0.85 * up, -(0.35 + 0.35 * brow) * up - 0.05], axis=1)
+        beside = np.where(aside, np.copysign(np.clip(np.abs(p[:, 0]), 0.055, 0.075), p[:, 0]), 0.7 * p[:, 0])
+        goal = np.stack([beside, np.full(len(p), body.shoulder - 0.03), z], axis=1)
+        down = unit(goal - p)
+        down[:, 1] = np.minimum(down[:, 1], -0.45)
+        near = blend(p[:, 1], body.shoulder - 0.02, body.shoulder + 0.02) * blend(p[:, 1], ear, ear - 0.05)
+        past = (1 - near * (before is not None))[:, None]
+        down = unit(down) * (1 - past) + np.array([0.0, -1.0, 0.0]) * past
+        return unit(over * up[:, None] + down * (1 - up)[:, None])
 
     return field
 
 
 def hanging(
     hair: HeadOfHair, r: Roots, floor: np.ndarray, part: float = 0.012, waves: tuple[float, float] | None = None,
-    height: float = 0.012, points: int = 10, width: float = 0.020, veil: float = 0.056,
+    height: float = 0.016, points: int = 14, width: float = 0.024, before: float | None = 0.5,
 ) -> Pieces:  # fmt: skip
     """Strands that fall over the ears to `floor` (N,) metres above the ground."""
     s = hair.size
     top = hair.scalp.points[..., 1].max()
-    length = (top - floor) + 0.13 * s
     ear = hair.body.ears[0][0][1]
     up = np.clip(r.inside / 0.05, 0.25, 1)
-    lift = s * height * up * hair.rng.uniform(0.3, 1.15, len(length))
+    lift = s * height * up * hair.rng.uniform(0.3, 1.15, len(floor))
     growth = Growth(
-        length, falling(hair, r, part, 0.35), lift, rise=0.03 * s, turn=0.55, lift=0.35, hang=ear, over_ears=True, comb=0.8,
-        veil=veil * s, brow=ear + 0.02 * s, sway=0.05,
+        top - floor + 0.13 * s, falling(hair, r, part, before), lift, rise=0.03 * s, turn=0.5, lift=0.35, hang=ear,
+        over_ears=True, comb=0.8, veil=0.056 * s, brow=ear + 0.02 * s, sway=0.05,
     )  # fmt: skip
-    strands, outward = grow(r.points, r.normals, growth, hair.body, 16, hair.rng)
+    strands, outward = grow(r.points, r.normals, growth, hair.body, 22, hair.rng)
     strands, outward = cut(strands, outward, floor, points)
     if waves:
-        phase = 30 * r.places[:, 0] + hair.rng.normal(0, 0.7, len(length))
+        phase = 30 * r.places[:, 0] + hair.rng.normal(0, 0.6, len(floor))
         strands = waved(strands, outward, waves[0] * s, waves[1] * s, phase, 0.4)
-    return strips(hair, r, strands, outward, width * s, roll=0.22)
+    return strips(hair, r, strands, outward, width * s, roll=0.2, across=2)
+
+
+def fringe_line(hair: HeadOfHair, part: float, field: Field | None = None) -> Pieces:
+    """Short fine hair that softens the hairline around the face."""
+    s = hair.size
+    r = roots(hair, 1500, -0.003)
+    r = r.only((r.inside < 0.006) & (r.reference[:, 2] > 0.06) & (hair.rng.random(len(r.inside)) < 0.8))
+    length = s * hair.rng.uniform(0.02, 0.045, len(r.inside))
+    wish = field or falling(hair, r, part, None)
+    growth = Growth(
+        length, wish, np.full(len(length), 0.0025 * s), 0.01 * s, turn=0.5, comb=0.9, lift=0.2, sway=0.2
+    )
+    strands, outward = grow(r.points, r.normals, growth, hair.body, 3, hair.rng)
+    return strips(hair, r, strands, outward, 0.013 * s, (0, 0, 0.35, 0.65, 0, 0, 0), 0.1, across=2)
 
 
 def landmark(hair: HeadOfHair, share: float) -> float:
@@ -59,24 +82,27 @@ def landmark(hair: HeadOfHair, share: float) -> float:
 
 def bob(hair: HeadOfHair) -> list[Pieces]:
     """To the jaw, parted on the left."""
-    r = roots(hair, 300, 0.0)
+    r = roots(hair, 380, 0.0, 0.025)
     floor = (
         landmark(hair, -0.05 + 0.3 * hair.spec.hair_length)
         + hair.rng.normal(0, 0.006, len(r.points))
         + 0.06 * np.clip((r.reference[:, 2] - 0.12), 0, 1)
     )
-    return [hanging(hair, r, floor, 0.025, points=9)]
+    return [hanging(hair, r, floor, 0.025, points=13, before=None), fringe_line(hair, 0.025)]
 
 
 def long_straight(hair: HeadOfHair) -> list[Pieces]:
     """Over the shoulders, down to the waist when long."""
-    r = roots(hair, 310, 0.0)
+    r = roots(hair, 340, 0.0, 0.0)
     floor = landmark(hair, 0.55 + 0.9 * hair.spec.hair_length) + hair.rng.normal(0, 0.02, len(r.points))
-    return [hanging(hair, r, floor, 0.0, points=11)]
+    return [hanging(hair, r, floor, 0.0, points=16), fringe_line(hair, 0.0)]
 
 
 def long_wavy(hair: HeadOfHair) -> list[Pieces]:
     """Like long_straight with waves."""
-    r = roots(hair, 290, 0.0)
+    r = roots(hair, 265, 0.0, 0.018)
     floor = landmark(hair, 0.55 + 0.9 * hair.spec.hair_length) + hair.rng.normal(0, 0.025, len(r.points))
-    return [hanging(hair, r, floor, 0.018, (0.011, 0.075), 0.016, points=14, width=0.024)]
+    return [
+        hanging(hair, r, floor, 0.018, (0.012, 0.095), 0.019, points=22, width=0.027),
+        fringe_line(hair, 0.018),
+    ]

@@ -45,14 +45,19 @@ class Roots:
         return Roots(*(getattr(self, n)[keep] for n in ("places", "points", "normals", "reference", "inside")))
 
 
-def roots(hair: HeadOfHair, count: int, margin: float = 0.0) -> Roots:
-    """About `count` roots spread evenly over the scalp, at least `margin` metres inside the hairline."""
+def roots(hair: HeadOfHair, count: int, margin: float = 0.0, part: float | None = None) -> Roots:
+    """About `count` roots spread over the scalp, at least `margin` metres inside the hairline; twice as dense near a
+    parting at x = `part` (reference metres) and at the forehead's hairline when there is one."""
     chart = scalp_chart()
     ref = chart.reference
     quads = np.linalg.norm(np.cross(ref[1:, :-1] - ref[:-1, :-1], ref[:-1, 1:] - ref[:-1, :-1]), axis=-1)
     rows, columns = quads.shape
     v, u = np.meshgrid((np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing="ij")
-    weight = quads.ravel() * (inside_at(np.stack([u.ravel(), v.ravel()], 1)) > margin)
+    inside = inside_at(np.stack([u.ravel(), v.ravel()], 1))
+    weight = quads.ravel() * (inside > margin)
+    if part is not None:
+        x, y, z = ref[:-1, :-1].reshape(-1, 3).T
+        weight *= 1 + (((np.abs(x - part) < 0.016) & (y > 1.62) & (z > -0.02)) | ((inside < 0.02) & (z > 0.08)))
     steps = np.cumsum(weight) / weight.sum()
     picks = np.searchsorted(steps, (np.arange(count) + hair.rng.random(count)) / count)
     cell = np.stack([picks % columns, picks // columns], axis=1)
@@ -80,10 +85,18 @@ def from_crown(hair: HeadOfHair, extra: tuple[float, float, float]) -> Field:
     return field
 
 
-def cards(hair: HeadOfHair, r: Roots, growth: Growth, steps: int, width: float, roll: float = 0.25) -> Pieces:
-    """Ribbons on grown strands."""
+def cards(
+    hair: HeadOfHair,
+    r: Roots,
+    growth: Growth,
+    steps: int,
+    width: float,
+    variants: tuple[float, ...],
+    roll: float = 0.25,
+) -> Pieces:
+    """Flat ribbons on grown strands."""
     strands, outward = grow(r.points, r.normals, growth, hair.body, steps, hair.rng)
-    return strips(hair, r, strands, outward, width, roll=roll)
+    return strips(hair, r, strands, outward, width, variants, roll, across=2)
 
 
 def strips(
@@ -96,6 +109,8 @@ def strips(
     variant = hair.rng.choice(len(VARIANTS), count, p=variants)
     temple = ((r.reference[:, 1] < 1.645) & (r.reference[:, 2] > 0.02)).astype(int)
     widths = np.asarray(width) * hair.rng.uniform(0.75, 1.25, count if np.ndim(width) < 2 else (count, 1))
+    slim = np.clip(0.5 + r.inside / 0.03, 0.5, 1) if len(r.inside) else 1.0
+    widths = widths * (slim if widths.ndim == 1 else slim[:, None])
     outward = unit(outward + 0.5 * unit(strands - hair.scalp.center))
     return ribbons(
         strands,
@@ -106,7 +121,7 @@ def strips(
         hair.rng.normal(0, roll, count),
         across,
         bulge,
-        v_range=(0.0, ends),
+        v_range=(0.03, 0.96 * ends),
     )
 
 

@@ -21,8 +21,8 @@ def dreadlocks(hair: HeadOfHair) -> list[Pieces]:
     ear = hair.body.ears[0][0][1]
     lift = s * 0.012 * rng.uniform(0.5, 1.6, count)
     growth = Growth(
-        hair.scalp.points[..., 1].max() - floor + 0.12 * s, falling(hair, r, 0.0, 0.45), lift, rise=0.02 * s,
-        turn=0.4, comb=0.6, lift=0.55, hang=ear, over_ears=True, veil=0.062 * s, brow=ear + 0.02 * s, sway=0.2,
+        hair.scalp.points[..., 1].max() - floor + 0.12 * s, falling(hair, r, None), lift, rise=0.02 * s,
+        turn=0.4, comb=0.6, lift=0.55, hang=ear, over_ears=True, veil=0.062 * s, brow=ear + 0.02 * s, sway=0.1,
     )  # fmt: skip
     strands, outward = grow(r.points - 0.003 * r.normals, r.normals, growth, hair.body, 16, rng)
     strands, _ = cut(strands, outward, floor, 11)
@@ -52,7 +52,7 @@ def afro(hair: HeadOfHair) -> list[Pieces]:
     lumps = rng.normal(0, 1, (ROWS + 1, COLUMNS))
     lumps = np.concatenate([lumps, lumps[:, :1]], axis=1)
     lumps[0] = 0
-    core = _cloud(hair, places.reshape(-1, 2), 0.86)[0].reshape(*places.shape[:2], 3)
+    core = _cloud(hair, places.reshape(-1, 2), 0.74)[0].reshape(*places.shape[:2], 3)
     out = unit(core - hair.scalp.center)
     core = (
         core
@@ -85,7 +85,7 @@ def _cloud(hair: HeadOfHair, places: np.ndarray, share: float) -> tuple[np.ndarr
     out = unit(r.points - middle)
     radius = s * (0.117 + 0.052 * hair.spec.hair_length)
     reach = np.linalg.norm(r.points - middle, axis=1)
-    height = np.maximum(radius - reach, 0.02 * s) * blend(r.inside, -0.004, 0.035) ** 0.7 * share
+    height = np.maximum(radius - reach, 0.02 * s) * blend(r.inside, -0.004, 0.026) ** 0.7 * share
     return r.points + out * height[:, None], out
 
 

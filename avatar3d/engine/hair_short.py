@@ -6,13 +6,17 @@ import numpy as np
 
 from avatar3d.engine.hair_chart import unit
 from avatar3d.engine.hair_roots import HeadOfHair, Roots, blend, cards, from_crown, roots, strips
-from avatar3d.engine.hair_strands import Field, Growth, Pieces, grow, ribbons, waved
+from avatar3d.engine.hair_strands import Field, Growth, Pieces, grow, ribbons, sample, waved
 from avatar3d.engine.hair_texture import STRIPS
+
+
+FINE = (0.3, 0.2, 0.35, 0.15, 0.0, 0.0, 0.0)
+"""Shares of the atlas's strips in cropped hair."""
 
 
 def short(hair: HeadOfHair) -> list[Pieces]:
     """Cropped, grown away from the crown; longer on top."""
-    r = roots(hair, 460, 0.002)
+    r = roots(hair, 760, 0.0, 9.0)
     s, amount = hair.size, 0.6 + 0.8 * hair.spec.hair_length
     top = blend(r.reference[:, 1], 1.63, 1.68)
     length = s * amount * (0.026 + 0.022 * top) * np.clip(0.55 + r.inside / 0.05, 0, 1)
@@ -24,7 +28,7 @@ def short(hair: HeadOfHair) -> list[Pieces]:
         * np.clip(r.inside / 0.025, 0.3, 1)
     )
     growth = Growth(length, from_crown(hair, (0.25, 0, 0.15)), height, rise=0.012 * s, turn=0.45, lift=0.55)
-    return [cards(hair, r, growth, 4, 0.017 * s)]
+    return [cards(hair, r, growth, 4, 0.0135 * s, FINE)]
 
 
 def combed_over(hair: HeadOfHair, r: Roots, part: float, back: float, forward: float) -> Field:
@@ -44,7 +48,7 @@ def combed_over(hair: HeadOfHair, r: Roots, part: float, back: float, forward: f
 
 def side_part(hair: HeadOfHair) -> list[Pieces]:
     """Parted on the avatar's left, combed over to the right; short sides."""
-    r = roots(hair, 430, 0.002)
+    r = roots(hair, 680, 0.0, 0.034)
     s, amount, part = hair.size, 0.65 + 0.7 * hair.spec.hair_length, 0.034
     ref = r.reference
     top = blend(ref[:, 1], 1.625, 1.672) * blend(ref[:, 0], part + 0.012, part - 0.012)
@@ -57,19 +61,19 @@ def side_part(hair: HeadOfHair) -> list[Pieces]:
     )
     sweep = combed_over(hair, r, part, 0.5, -0.3)
     growth = Growth(length, sweep, height, rise=0.016 * s, turn=0.5, lift=0.45, sway=0.09)
-    return [cards(hair, r, growth, 5, 0.018 * s, roll=0.18)]
+    return [cards(hair, r, growth, 5, 0.0145 * s, FINE, 0.18)]
 
 
 def quiff(hair: HeadOfHair) -> list[Pieces]:
     """Short sides; the front of the top swept up and back."""
-    r = roots(hair, 430, 0.002)
+    r = roots(hair, 720, 0.0, 9.0)
     s, amount = hair.size, 0.65 + 0.7 * hair.spec.hair_length
     ref = r.reference
-    top = blend(ref[:, 1], 1.635, 1.668)
-    front = top * blend(ref[:, 2], 0.03, 0.12)
+    top = blend(ref[:, 1], 1.635, 1.668) * blend(np.abs(ref[:, 0]), 0.068, 0.05)
+    front = top * blend(ref[:, 2], 0.03, 0.12) * (0.45 + 0.55 * blend(np.abs(ref[:, 0]), 0.058, 0.02))
     length = s * amount * (0.018 + 0.03 * top + 0.034 * front)
-    height = s * amount * (0.003 + 0.012 * top + 0.026 * front) * hair.rng.uniform(0.55, 1.1, len(length))
-    side = hair.rng.normal(0, 0.15, len(length)) + 2.0 * ref[:, 0]
+    height = s * amount * (0.0048 + 0.009 * top + 0.021 * front) * hair.rng.uniform(0.6, 1.05, len(length))
+    side = hair.rng.normal(0, 0.05, len(length)) - 1.5 * ref[:, 0]
     crown = from_crown(hair, (0, -0.4, -0.5))
 
     def field(p: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -77,8 +81,8 @@ def quiff(hair: HeadOfHair) -> list[Pieces]:
         wish = top[:, None] * unit(swept) + (1 - top)[:, None] * crown(p, n)
         return unit(wish)
 
-    growth = Growth(length, field, height, rise=0.016 * s, turn=0.5, lift=0.5 + 0.25 * 0, sway=0.1)
-    return [cards(hair, r, growth, 5, 0.017 * s, roll=0.2)]
+    growth = Growth(length, field, height, rise=0.016 * s, turn=0.5, lift=0.5, sway=0.05)
+    return [cards(hair, r, growth, 5, 0.0135 * s, FINE, 0.15)]
 
 
 def curly(hair: HeadOfHair) -> list[Pieces]:
@@ -92,8 +96,9 @@ def curly(hair: HeadOfHair) -> list[Pieces]:
         over_ears=False, veil=0.05 * s, brow=hair.body.ears[0][0][1] + 0.03 * s,
     )  # fmt: skip
     strands, outward = grow(r.points, r.normals, growth, hair.body, 12, hair.rng)
-    strands = waved(strands, outward, 0.009 * s, 0.026 * s, hair.rng.uniform(0, 6.28, len(length)), 1.0)
-    return [strips(hair, r, strands, outward, 0.013 * s, (0.4, 0.3, 0.3, 0, 0, 0, 0), 0.5, 2, bulge=0.0)]
+    strands, outward = sample(strands, outward, np.full(len(length), 12.0), 18)
+    strands = waved(strands, outward, 0.0085 * s, 0.036 * s, hair.rng.uniform(0, 6.28, len(length)), 1.0)
+    return [strips(hair, r, strands, outward, 0.0125 * s, (0.5, 0.4, 0.1, 0, 0, 0, 0), 0.5, 2, ends=0.85)]
 
 
 def mohawk(hair: HeadOfHair) -> list[Pieces]:
@@ -117,7 +122,7 @@ def mohawk(hair: HeadOfHair) -> list[Pieces]:
 
 def balding(hair: HeadOfHair) -> list[Pieces]:
     """A horseshoe of short hair."""
-    r = roots(hair, 520, 0.002)
+    r = roots(hair, 1300, 0.0)
     r = r.only(horseshoe(r.reference) > 0.0)
     s, amount = hair.size, 0.6 + 0.8 * hair.spec.hair_length
     length = s * amount * 0.024 * np.ones(len(r.points))
@@ -129,7 +134,7 @@ def balding(hair: HeadOfHair) -> list[Pieces]:
         * np.clip(horseshoe(r.reference) / 0.02, 0.3, 1)
     )
     growth = Growth(length, from_crown(hair, (0, -0.6, -0.3)), height, rise=0.012 * s, turn=0.5, lift=0.4)
-    return [cards(hair, r, growth, 4, 0.015 * s)]
+    return [cards(hair, r, growth, 3, 0.011 * s, FINE)]
 
 
 def horseshoe(reference: np.ndarray) -> np.ndarray:

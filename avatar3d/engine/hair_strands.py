@@ -29,6 +29,8 @@ class Obstacle:
     """(middle, radii) of an ellipsoid around each ear."""
     shoulder: float
     """Height below which clothes need room, metres."""
+    chest: tuple[float, float]
+    """z of the body's front and back just below the shoulders, beside the neck."""
 
     def distance(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Signed distance (N,) to the body without ears, and its gradient (N, 3)."""
@@ -63,7 +65,12 @@ def obstacle_of(figure: Figure, scalp: Scalp) -> Obstacle:
         ear = vertices[ears & (vertices[:, 0] * side > 0)]
         low, high = ear.min(axis=0), ear.max(axis=0)
         bounds.append(((low + high) / 2, (high - low) / 2 + 0.006))
-    return Obstacle(cKDTree(points), points, outward, tuple(bounds), float(figure.body.bone("neck")[1]))
+    shoulder = float(figure.body.bone("neck")[1])
+    beside = vertices[
+        solid[(np.abs(vertices[solid, 0]) < 0.09) & (np.abs(vertices[solid, 1] - shoulder + 0.03) < 0.03)]
+    ]
+    chest = float(beside[:, 2].max()), float(beside[:, 2].min())
+    return Obstacle(cKDTree(points), points, outward, tuple(bounds), shoulder, chest)
 
 
 @dataclass(frozen=True)
@@ -118,11 +125,11 @@ def grow(
         held = growth.comb * np.clip((p[:, 1] - growth.hang) / 0.02, 0, 1)
         push = np.where(push > 0, push, held * push * (d < 0.06))
         p = p + n * push[:, None]
+        t = unit(p - strand[-1])
         if growth.veil:
             p = _off_face(p, growth, body)
         if growth.over_ears:
             p = body.past_ears(p)
-        t = unit(p - strand[-1])
         strand.append(p)
         out.append(n)
     return np.stack(strand, axis=1), np.stack(out, axis=1)
@@ -146,13 +153,18 @@ def cut(strands: np.ndarray, outward: np.ndarray, floor: np.ndarray, points: int
     rows = np.arange(len(strands))
     above, under = y[rows, first - 1], y[rows, first]
     part = np.where(below.any(axis=1), (above - floor) / np.maximum(above - under, 1e-9), 1.0).clip(0, 1)
-    return _sample(strands, outward, first - 1 + part, points)
+    return sample(strands, outward, first - 1 + part, points)
 
 
-def _sample(
+CROWDING = 1.3
+"""Strands are sampled more finely where they bend over the head: exponent of the spacing."""
+
+
+def sample(
     strands: np.ndarray, outward: np.ndarray, end: np.ndarray, points: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    at = np.linspace(0, 1, points) * end[:, None]
+    """Strands sampled again at `points` points from the root to the fractional index `end` (S,)."""
+    at = np.linspace(0, 1, points) ** CROWDING * end[:, None]
     low = np.minimum(at.astype(int), strands.shape[1] - 2)
     share = (at - low)[..., None]
     rows = np.arange(len(strands))[:, None]
@@ -210,7 +222,7 @@ def ribbons(
     across: int = 3,
     bulge: float = 0.18,
     round_normals: float = 0.45,
-    v_range: tuple[float, float] = (0.0, 1.0),
+    v_range: tuple[float, float] = (0.03, 0.96),
 ) -> Pieces:
     """Curved strips along strands.
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from avatar3d.spec import AvatarSpec
 
 COLORS = {
-    "black": (0.075, 0.066, 0.064), "dark_brown": (0.165, 0.112, 0.083), "brown": (0.285, 0.186, 0.122),
-    "light_brown": (0.435, 0.312, 0.205), "auburn": (0.375, 0.165, 0.10), "red": (0.57, 0.255, 0.115),
-    "blonde": (0.735, 0.585, 0.365), "platinum": (0.88, 0.82, 0.70), "grey": (0.53, 0.53, 0.535),
+    "black": (0.088, 0.078, 0.075), "dark_brown": (0.21, 0.143, 0.105), "brown": (0.33, 0.22, 0.148),
+    "light_brown": (0.50, 0.37, 0.255), "auburn": (0.375, 0.165, 0.10), "red": (0.57, 0.255, 0.115),
+    "blonde": (0.78, 0.655, 0.455), "platinum": (0.88, 0.82, 0.70), "grey": (0.53, 0.53, 0.535),
     "white": (0.87, 0.87, 0.86), "blue": (0.12, 0.27, 0.66), "pink": (0.88, 0.42, 0.61),
     "green": (0.14, 0.47, 0.26), "purple": (0.42, 0.20, 0.60),
 }  # fmt: skip
@@ -25,7 +25,7 @@ NATURAL = ("black", "dark_brown", "brown", "light_brown", "auburn", "red", "blon
 VARIANTS = ("dense", "dense", "loose", "wisp", "coil", "twist", "sheet")
 """Kinds of strip in the atlas; they repeat with more grey, for the temples."""
 STRIPS = 2 * len(VARIANTS)
-STRIP_WIDTH, STRIP_HEIGHT = 64, 256
+STRIP_WIDTH, STRIP_HEIGHT = 128, 256
 
 
 def hair_color(spec: AvatarSpec) -> np.ndarray:
@@ -38,16 +38,16 @@ def grey_color(spec: AvatarSpec) -> np.ndarray:
     return np.array([0.60, 0.60, 0.605]) + 0.24 * np.clip((spec.age - 50) / 40, 0, 1)
 
 
-def strip_of(variant: np.ndarray, temple: np.ndarray) -> np.ndarray:
+def strip_of(variant: int | np.ndarray, temple: int | np.ndarray) -> np.ndarray:
     """Column of the atlas for each strand: index into `VARIANTS`, and whether it grows where grey comes first."""
     return variant + len(VARIANTS) * temple
 
 
 @cache
 def strand_pattern() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(light, alpha, strand) maps (256, 896): brightness in [0, 1], coverage, and a random number per strand."""
+    """(light, alpha, strand) maps (256, 1792): brightness in [0, 1], coverage, and a random number per strand."""
     rng = np.random.default_rng(71)
-    strips = [_strip(VARIANTS[i % len(VARIANTS)], rng) for i in range(STRIPS)]
+    strips = 2 * [_strip(kind, rng) for kind in VARIANTS]
     return tuple(np.concatenate(maps, axis=1) for maps in zip(*strips, strict=True))  # type: ignore[return-value]
 
 
@@ -93,35 +93,45 @@ def _sheet(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _strip(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Locks that taper to points, drawn as strands side by side, and a few strands on their own."""
     if kind in ("coil", "twist", "sheet"):
         return {"coil": _coil, "twist": _twist, "sheet": _sheet}[kind](rng)
-    count, start, spread, solid = {"dense": (46, 0.62, 0.94, 0.80), "loose": (30, 0.40, 0.90, 0.45),
-                                   "wisp": (13, 0.45, 0.62, 0.0)}[kind]  # fmt: skip
+    locks, body, split = {"dense": (9, 0.93, 0.45), "loose": (8, 0.90, 0.15), "wisp": (4, 0.6, 0.05)}[kind]
     v = (np.arange(STRIP_HEIGHT) + 0.5)[:, None] / STRIP_HEIGHT
     u = ((np.arange(STRIP_WIDTH) + 0.5) / STRIP_WIDTH * 2 - 1)[None]
-    light, alpha, number = np.full((STRIP_HEIGHT, STRIP_WIDTH), 0.3), np.zeros((STRIP_HEIGHT, STRIP_WIDTH)), None
+    light, alpha = np.full((STRIP_HEIGHT, STRIP_WIDTH), 0.35), np.zeros((STRIP_HEIGHT, STRIP_WIDTH))
     number = np.full(light.shape, 0.5)
-    body = spread * (1 - 0.75 * np.clip((v - start) / (1 - start), 0, 1) ** 1.6)
-    alpha = np.where(solid > 0, np.clip((solid * body - np.abs(u)) * STRIP_WIDTH / 2 + 0.5, 0, 1), 0.0)
-    alpha = alpha * (v < start + 0.15)
-    for _ in range(count):
-        home = rng.uniform(-1, 1)
-        bow = rng.normal(0, 0.05) * np.sin(np.pi * v * rng.uniform(0.6, 2.0) + rng.uniform(0, 6))
-        center = home * body + bow * (0.3 + v)
-        end = rng.uniform(start, 1.0) if kind != "wisp" else rng.uniform(0.6, 1.0)
-        taper = np.clip((end - v) / 0.25, 0, 1) ** 0.6
-        half = rng.uniform(0.018, 0.05) * taper
-        cover = np.clip((half - np.abs(u - center)) * STRIP_WIDTH / 2 + 0.5, 0, 1) * (taper > 0)
-        shine = np.clip(rng.normal(0.5, 0.2), 0.05, 1) * (
-            1 - 0.35 * (np.abs(u - center) / np.maximum(half, 1e-3)).clip(0, 1)
+    homes = (np.arange(locks) + 0.5) / locks * 2 - 1 + rng.uniform(-0.5, 0.5, locks) / locks
+    for home in homes[rng.permutation(locks)]:
+        end = rng.uniform(0.66, 0.93) - 0.08 * abs(home)
+        width = body / locks * rng.uniform(1.15, 1.7)
+        lean = rng.normal(0, 0.10)
+        taper = np.clip((end - v) / (end - split), 0, 1) ** 0.9
+        middle = home * (body - 0.5 * body / locks) * (1 - 0.25 * v) + lean * np.clip(v - split, 0, 1) ** 2 / (
+            1 - split
         )
-        light = light * (1 - cover) + shine * cover
-        number = np.where(cover > 0.5, rng.random(), number)
+        tone = rng.normal(0, 0.06)
+        for strand in rng.permutation(np.linspace(-1, 1, 14) + rng.normal(0, 0.09, 14)):
+            born = np.clip((v - rng.uniform(0.03, 0.13)) / 0.02, 0, 1)
+            half = rng.uniform(0.07, 0.19) * width * np.maximum(taper, 0.0) * born
+            center = middle + strand * 0.85 * width * taper
+            across = np.abs(u - center) / np.maximum(half, 1e-4)
+            cover = np.clip((half - np.abs(u - center)) * STRIP_WIDTH / 2 + 0.6, 0, 1) * (taper * born > 0)
+            tint = np.clip(0.47 + tone + rng.normal(0, 0.10) - 0.08 * abs(strand), 0.05, 1)
+            light = light * (1 - cover) + tint * (1 - 0.14 * across.clip(0, 1) ** 2) * cover
+            number = np.where(cover > 0.5, rng.random(), number)
+            alpha = np.maximum(alpha, cover)
+    for _ in range(3):
+        home, end = rng.uniform(-0.9, 0.9), rng.uniform(0.7, 0.93)
+        center = home * (1 - 0.2 * v) + rng.normal(0, 0.12) * v * v
+        half = 0.022 * np.clip((end - v) / 0.2, 0, 1) ** 0.5
+        cover = np.clip((half - np.abs(u - center)) * STRIP_WIDTH / 2 + 0.5, 0, 1) * (v < end) * (v > 0.06)
+        light = light * (1 - cover) + rng.uniform(0.3, 0.8) * cover
         alpha = np.maximum(alpha, cover)
-    return light, alpha * (np.abs(u) < 0.99), number
+    return light, alpha * (np.abs(u) < 0.985) * (v < 0.94), number
 
 
-def strand_texture(spec: AvatarSpec) -> Float[Tensor, "256 896 4"]:
+def strand_texture(spec: AvatarSpec) -> Float[Tensor, "256 1792 4"]:
     """The atlas of strips in a person's colors; the strand runs down the image."""
     light, alpha, number = strand_pattern()
     v = np.linspace(0, 1, STRIP_HEIGHT)[:, None, None]
@@ -132,12 +142,15 @@ def strand_texture(spec: AvatarSpec) -> Float[Tensor, "256 896 4"]:
     )
     is_grey = np.clip((share - number) / 0.06 + 0.5 * (share > 0), 0, 1)[..., None]
     color = hair_color(spec) * (1 - is_grey) + grey_color(spec) * is_grey
-    shade = (0.50 + 0.85 * light)[..., None] * (0.72 + 0.28 * np.clip(v / 0.25, 0, 1)) * (1 + 0.08 * v)
-    rgb = np.clip(color * shade, 0, 1)
+    contrast = np.interp(hair_color(spec).mean(), [0.1, 0.6], [1.0, 0.62])
+    shade = 1 + contrast * (light - 0.45)[..., None] + 0.10 * (number - 0.5)[..., None]
+    shade = shade * (0.80 + 0.20 * np.clip(v / 0.25, 0, 1)) * (1 + 0.06 * v)
+    warm = 1 + 0.05 * (((7.3 * number) % 1) - 0.5)[..., None] * np.array([1.0, 0.1, -1.0])
+    rgb = np.clip(color * shade * warm, 0, 1)
     return torch.from_numpy(np.concatenate([rgb, alpha[..., None]], axis=-1).astype(np.float32))
 
 
-CAP_SHAPE = (256, 512)
+CAP_SHAPE = (256, 1024)
 """Rows and columns of the scalp's texture: the chart of `hair_chart`."""
 
 
@@ -146,26 +159,26 @@ def cap_noise() -> tuple[np.ndarray, np.ndarray]:
     """(streaks, stubble) over the scalp's chart: streaks along the rows, and fine dots; both about 0 with deviation 1."""
     rng = np.random.default_rng(72)
     rows, columns = CAP_SHAPE
-    streaks = gaussian_filter(rng.normal(size=CAP_SHAPE), (14, 0.7), mode="wrap")
+    streaks = gaussian_filter(rng.normal(size=CAP_SHAPE), (22, 0.75), mode="wrap")
     dots = gaussian_filter(rng.normal(size=CAP_SHAPE), (1.0, 0.5), mode="wrap")
     return streaks / streaks.std(), dots / dots.std()
 
 
 @cache
 def fine_noise() -> np.ndarray:
-    """(256, 512) fine isotropic dots about 0 with deviation 1."""
+    """(256, 1024) fine isotropic dots about 0 with deviation 1."""
     dots = gaussian_filter(np.random.default_rng(73).normal(size=CAP_SHAPE), 0.55, mode="wrap")
     return dots / dots.std()
 
 
 def cap_texture(
-    spec: AvatarSpec, cover: Float[np.ndarray, "256 512"], streaks: float, stubble: float
-) -> Float[Tensor, "256 512 4"]:
+    spec: AvatarSpec, cover: Float[np.ndarray, "256 1024"], streaks: float, stubble: float
+) -> Float[Tensor, "256 1024 4"]:
     """The scalp's texture: hair color of varying brightness, `cover` as alpha."""
     lines, dots = cap_noise()
     is_grey = np.clip(spec.hair_grey + 0.25 * lines * spec.hair_grey * (1 - spec.hair_grey) * 4, 0, 1)[..., None]
-    color = (hair_color(spec) * (1 - is_grey) + grey_color(spec) * is_grey) * 0.72
-    shade = 1 + streaks * 0.22 * lines + stubble * 0.25 * dots
+    color = (hair_color(spec) * (1 - is_grey) + grey_color(spec) * is_grey) * 0.88
+    shade = 1 + streaks * 0.08 * lines + stubble * 0.25 * dots
     alpha = np.clip(cover * (1 + 0.35 * stubble * dots), 0, 1)
     return torch.from_numpy(np.dstack([np.clip(color * shade[..., None], 0, 1), alpha]).astype(np.float32))
 

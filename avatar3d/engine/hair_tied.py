@@ -6,7 +6,7 @@ import numpy as np
 
 from avatar3d.engine.hair_chart import unit
 from avatar3d.engine.hair_long import landmark
-from avatar3d.engine.hair_roots import HeadOfHair, Roots, roots, strips
+from avatar3d.engine.hair_roots import HeadOfHair, Roots, blend, roots, strips
 from avatar3d.engine.hair_strands import Growth, Pieces, cut, grow, ribbons, tubes
 from avatar3d.engine.hair_texture import STRIPS, VARIANTS
 
@@ -19,20 +19,18 @@ def combed_to(hair: HeadOfHair, r: Roots, tie: np.ndarray, height: float, points
     angle = np.arccos(np.clip((a * b).sum(-1), -1, 1)).clip(1e-3)[:, None, None]
     share = np.linspace(0, 1, points)[None, :, None]
     turned = (np.sin((1 - share) * angle) * a[:, None] + np.sin(share * angle) * b[:, None]) / np.sin(angle)
-    reach = np.linalg.norm(r.points - center, axis=1), np.linalg.norm(goal - center, axis=1)
-    radius = reach[0][:, None, None] * (1 - share) + reach[1][:, None, None] * share
-    strands = center + turned * radius
+    strands = center + turned * np.linalg.norm(r.points - center, axis=1)[:, None, None]
     lift = hair.size * height * rng.uniform(0.25, 1.1, len(strands))[:, None] * np.sin(np.linspace(0, 1.9, points))
     flat = strands.reshape(-1, 3)
     wanted = lift.reshape(-1) + 0.001
-    keep = np.repeat(np.linspace(0, 1, points)[None] < 0.8, len(strands), axis=0).reshape(-1)
     for _ in range(3):
         d, n = hair.body.distance(flat)
-        push = wanted - d
-        flat = flat + n * np.where(keep | (push > 0), push, 0)[:, None]
-    _, n = hair.body.distance(flat)
-    strands = flat.reshape(strands.shape)
+        flat = flat + n * (wanted - d)[:, None]
+    pressed = flat.reshape(strands.shape)
+    strands = pressed + (goal - pressed[:, -1])[:, None] * blend(share, 0.55, 1.0)
+    strands = hair.body.past_ears(strands.reshape(-1, 3)).reshape(strands.shape)
     strands[:, 0] = r.points
+    _, n = hair.body.distance(strands.reshape(-1, 3))
     width = np.linspace(0.021, 0.012, points)[None] * hair.size * rng.uniform(0.8, 1.2, len(strands))[:, None]
     return strips(hair, r, strands, n.reshape(strands.shape), width, (0.55, 0.35, 0.1, 0, 0, 0, 0), 0.1, ends=0.6)
 
@@ -46,7 +44,10 @@ def tie_at(hair: HeadOfHair, azimuth: float, row: float, off: float) -> np.ndarr
 def all_round(hair: HeadOfHair, rim: int, inner: int) -> Roots:
     """Roots along the hairline, and fewer inside it."""
     outer = roots(hair, 5 * rim, 0.0)
-    return outer.only((outer.inside < 0.016) | (hair.rng.random(len(outer.inside)) < inner / (5 * rim)))
+    sideburn = (outer.reference[:, 1] < 1.603) & (outer.reference[:, 2] > 0.045)
+    return outer.only(
+        ~sideburn & ((outer.inside < 0.016) | (hair.rng.random(len(outer.inside)) < inner / (5 * rim)))
+    )
 
 
 def ponytail(hair: HeadOfHair) -> list[Pieces]:
@@ -62,8 +63,8 @@ def ponytail(hair: HeadOfHair) -> list[Pieces]:
     spread = rng.normal(0, 1, (count, 3)) * [0.16, 0.05, 0.10]
 
     def field(p: np.ndarray, n: np.ndarray) -> np.ndarray:
-        near = np.exp(-np.linalg.norm(p - tie, axis=1) / (0.05 * s))[:, None]
-        return unit(near * (1.5 * back + [0, 0.25, 0]) + [0, -1, -0.12] + spread * (0.4 + 1.2 * near))
+        near = np.exp(-np.linalg.norm(p - tie, axis=1) / (0.03 * s))[:, None]
+        return unit(near * (1.3 * back + [0, 0.2, 0]) + [0, -1, 0.05] + spread * (0.4 + 1.2 * near))
 
     length = (tie[1] - floor) + 0.11 * s
     growth = Growth(length, field, np.full(count, 0.004), turn=0.6, comb=0.0, lift=0.0, sway=0.03)
@@ -79,7 +80,7 @@ def ponytail(hair: HeadOfHair) -> list[Pieces]:
 def tail_roots(count: int) -> Roots:
     """Roots of hair that hangs from a tie: in no region of the scalp."""
     zero = np.zeros((count, 3))
-    return Roots(np.zeros((count, 2)), zero, zero, zero, np.zeros(count))
+    return Roots(np.zeros((count, 2)), zero, zero, zero, np.ones(count))
 
 
 def band(center: np.ndarray, axis: np.ndarray, radius: float) -> Pieces:
