@@ -27,9 +27,9 @@ from avatar3d.conditioning.prompt import condition, sample_specs, sample_vectors
 from avatar3d.conditioning.words import tokenize
 from avatar3d.diffusion.samplers import ddim, dpm_solver_2m, heun
 from avatar3d.engine.captions import choose
+from avatar3d.engine.columns import columns_from_vectors
 from avatar3d.engine.grammar import compose
 from avatar3d.engine.pairs import People, make_people
-from avatar3d.engine.population import columns_from_vectors
 from avatar3d.engine.statements import attributes, matrix, statements
 from avatar3d.engine.wordings import Split, wordings
 from avatar3d.spec import vector_layout

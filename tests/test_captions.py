@@ -32,7 +32,7 @@ def test_captions_are_true():
 
 def test_what_can_be_said_is_accepted(people):
     """The strict reading implies the lenient one, for thousands of people."""
-    from avatar3d.engine.population import columns_from_vectors
+    from avatar3d.engine.columns import columns_from_vectors
     from avatar3d.engine.statements import matrix
 
     columns = columns_from_vectors(people.vectors)

@@ -3,13 +3,8 @@
 import numpy as np
 import pytest
 
-from avatar3d.engine.population import (
-    Population,
-    columns_from_vectors,
-    sample,
-    sample_vectors,
-    vectors_from_columns,
-)
+from avatar3d.engine.columns import columns_from_vectors, vectors_from_columns
+from avatar3d.engine.population import Population, sample, sample_vectors
 from avatar3d.spec import BEARD_STYLES, HAIR_COLORS, HAIR_STYLES, TOPS, spec_to_vector
 
 

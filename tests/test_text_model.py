@@ -21,9 +21,9 @@ from avatar3d.conditioning.prompt import (
 from avatar3d.conditioning.reader import Reader, reading_loss, statement_index
 from avatar3d.conditioning.words import edit_distance, nearest_spelling, tokenize
 from avatar3d.engine.captions import choose
+from avatar3d.engine.columns import columns_from_vectors
 from avatar3d.engine.grammar import compose
 from avatar3d.engine.pairs import make_people
-from avatar3d.engine.population import columns_from_vectors
 from avatar3d.engine.statements import matrix, statements
 from avatar3d.spec import SpecError, spec_from_json, spec_to_json
 from avatar3d.weights import WeightsError, load_tensors, save_tensors, weights_path
@@ -135,7 +135,7 @@ def test_padding_changes_nothing():
         ("A red hat and a blue shirt", {"hat.any", "hat_color.red", "top.shirt", "top_color.blue"}),
         ("a blue hat and a red shirt", {"hat.any", "hat_color.blue", "top.shirt", "top_color.red"}),
         ("TEENAGE GIRL, FRECKLES", {"age.teen", "gender.girl", "freckles.yes"}),
-        ("clean-shaven man in a green hoodie", {"beard_style.none", "gender.man", "top.hoodie", "top_color.green"}),
+        ("clean-shaven man, green hoodie", {"beard_style.none", "gender.man", "top.hoodie", "top_color.green"}),
         ("78 years old", {"age.is_78"}),
         ("woman with long blonde hair and blue eyes",
          {"gender.woman", "hair_style.long", "hair_color.blonde", "eye_color.blue"}),

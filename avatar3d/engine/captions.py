@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from avatar3d.engine.columns import columns_from_vectors
 from avatar3d.engine.grammar import compose
-from avatar3d.engine.population import columns_from_vectors
 from avatar3d.engine.statements import Constraint, attributes, matrix, statements
 from avatar3d.engine.wordings import Split
 from avatar3d.spec import AvatarSpec, spec_to_vector

@@ -8,7 +8,8 @@ from functools import cache
 import numpy as np
 
 from avatar3d.engine.captions import choose, choose_attributes
-from avatar3d.engine.population import columns_from_vectors, sample_vectors
+from avatar3d.engine.columns import columns_from_vectors
+from avatar3d.engine.population import sample_vectors
 from avatar3d.engine.statements import attributes, matrix, statements
 from avatar3d.spec import vector_layout
 

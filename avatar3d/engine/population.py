@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from avatar3d.engine.columns import Columns, vectors_from_columns
 from avatar3d.spec import (
     BEARD_STYLES,
     BODY_CONTROLS,
@@ -28,11 +29,8 @@ from avatar3d.spec import (
     TOPS,
     AvatarSpec,
     spec_from_vector,
-    vector_layout,
-    vector_size,
 )  # fmt: skip
 
-Columns = dict[str, np.ndarray]
 Number = int | float
 Weights = tuple[Number, ...]
 
@@ -174,31 +172,6 @@ def sample(generator: np.random.Generator, population: Population | None = None)
 def sample_vectors(generator: np.random.Generator, count: int, population: Population | None = None) -> np.ndarray:
     """(count, D) float32 spec vectors of that many people."""
     return vectors_from_columns(_sample_columns(generator, count, population or Population()))
-
-
-def vectors_from_columns(columns: Columns) -> np.ndarray:
-    """(N, D) float32 spec vectors, as `spec_to_vector` makes them, from one array per entry of the layout."""
-    count = len(columns["age"])
-    vectors = np.full((count, vector_size()), -1.0, dtype=np.float32)
-    rows = np.arange(count)
-    for e in vector_layout():
-        if e.choices:
-            vectors[rows, e.start + columns[e.name]] = 1.0
-        else:
-            vectors[:, e.start] = 2.0 * (columns[e.name] - e.low) / (e.high - e.low) - 1.0
-    return vectors
-
-
-def columns_from_vectors(vectors: np.ndarray) -> Columns:
-    """The inverse of `vectors_from_columns`: numbers in their own units, clipped; choices as indices."""
-    columns: Columns = {}
-    for e in vector_layout():
-        part = vectors[:, e.start : e.start + e.size]
-        if e.choices:
-            columns[e.name] = part.argmax(1)
-        else:
-            columns[e.name] = e.low + (np.clip(part[:, 0], -1.0, 1.0) + 1.0) / 2.0 * (e.high - e.low)
-    return columns
 
 
 def _sample_columns(generator: np.random.Generator, count: int, p: Population) -> Columns:
