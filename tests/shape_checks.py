@@ -1,6 +1,9 @@
 """The run-time checker of all annotations in the package; pytest switches it on (see pyproject.toml)."""
 
-from beartype import BeartypeConf, beartype
+import numpy as np
+from beartype import BeartypeConf, FrozenDict, beartype
 
-checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
-"""As PEP 484 has it, a whole number will do where a float is wanted."""
+NUMBERS = FrozenDict({float: float | int | np.floating, int: int | np.integer})
+"""A whole number will do where a float is wanted (PEP 484), and NumPy's scalars are numbers."""
+
+checked = beartype(conf=BeartypeConf(hint_overrides=NUMBERS))
