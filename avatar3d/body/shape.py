@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avatar3d.body import lips
 from avatar3d.body.controls import PHENOTYPES, changes_of, strength_of
 from avatar3d.body.lids import eye_sphere, round_eye
 from avatar3d.body.template import Template, load_template
@@ -55,6 +56,7 @@ def shape_body(spec: AvatarSpec) -> ShapedBody:
     vertices = vertices - lift
     for side in ("left", "right"):
         round_eye(template, vertices.numpy(), side)
+    lips.meet(template, vertices.numpy())
     return ShapedBody(template, vertices, _skeleton(template, vertices, heads - lift))
 
 
