@@ -92,6 +92,24 @@ class Sheet:
         return edges[~np.isin(keys, reverse)]
 
     @cached_property
+    def level_rims(self) -> list[Array]:
+        """Closed edges of the cloth that lie in a plane on the reference body (hems, cuffs), in order."""
+        following = dict(self.rim_edges.tolist())
+        loops = []
+        while following:
+            start, point = next(iter(following.items()))
+            loop = [start]
+            del following[start]
+            while point != start and point in following:
+                loop.append(point)
+                point = following.pop(point)
+            p = self.points[loop] - self.points[loop].mean(axis=0)
+            spread = np.linalg.svd(p, compute_uv=False)
+            if point == start and len(loop) > 8 and spread[2] < 0.10 * spread[1]:
+                loops.append(np.array(loop))
+        return loops
+
+    @cached_property
     def rim(self) -> Array:
         """(N,) whether a point lies on an edge of the cloth."""
         flags = np.zeros(self.rows.shape[0], bool)
@@ -107,14 +125,16 @@ def top_joints(dense: Array, count: int = 4) -> tuple[Array, Array]:
     return np.where(weights > 0, order, 0).astype(np.int64), weights
 
 
-def cut_cloth(cuts: Sequence[Cut], lines: Sequence[Cut] = (), longest: float = 0.018) -> Sheet:
-    """The part of the body where every cut is positive, refined to edges of `longest` metres.
+def cut_cloth(
+    cuts: Sequence[Cut], lines: Sequence[Cut] = (), longest: float = 0.018, surface: str = "body"
+) -> Sheet:
+    """The part of a template surface where every cut is positive, refined to edges of `longest` metres.
 
     `lines` are drawn into the mesh as edges but nothing is removed; sort faces by them with `face_fields`.
     """
     f = template_fields()
     inside = np.min([cut(f) for cut in cuts], axis=0)
-    faces = body_faces()
+    faces = body_faces() if surface == "body" else _surface_faces(surface)
     sheet = _compact(sparse.identity(len(f.x), format="csr"), faces[(inside[faces] > -0.05).all(axis=1)])
     for _ in range(2):
         sheet = _refine(sheet, longest)
@@ -124,6 +144,11 @@ def cut_cloth(cuts: Sequence[Cut], lines: Sequence[Cut] = (), longest: float = 0
     for line in lines:
         sheet, _ = draw_line(sheet, line)
     return sheet
+
+
+def _surface_faces(surface: str) -> Array:
+    corner, _, faces = reference().body.template.surface(surface)
+    return corner[faces].numpy()
 
 
 def covered_by(cuts: Sequence[Cut], margin: float, fields: Fields | None = None) -> Array:

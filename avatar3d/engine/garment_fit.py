@@ -15,8 +15,6 @@ from avatar3d.engine.garment_fields import CHEST_Y, CROTCH_Y
 
 Array = np.ndarray
 
-RIM_SWEEPS = 8
-
 
 @dataclass(frozen=True)
 class Ease:
@@ -32,7 +30,7 @@ class Ease:
     """Where positive (N,), cloth below an overhang (bust, belly) falls with this share of straightness."""
     smooth: int = 3
     """Sweeps of final smoothing."""
-    ignore: int = 12
+    ignore: int = 30
     """Sweeps that take small relief (navel, nipples, muscles) off the body before cloth is laid on it."""
 
 
@@ -64,19 +62,37 @@ def fit_cloth(sheet: Sheet, figure: Figure, ease: Ease, layers: Layers) -> Array
     skin = sheet.rows @ figure.vertices.numpy().astype(np.float64)
     start, index = sheet.neighbors
     rim = sheet.rim
-    base = skin + sheet.free[:, None] * (_without_detail(skin, start, index, ease.ignore) - skin)
+    slide = _tangential(skin, smooth_normals(skin, sheet), start, index)
+    base = skin + sheet.free[:, None] * (
+        _without_detail(skin, slide, start, index, ease.ignore, np.arange(len(skin))) - skin
+    )
+    edge = np.flatnonzero(rim)
+    base[edge] = _without_detail(skin, np.zeros_like(slide), start, index, 40, edge)[edge]
     normals = smooth_normals(base, sheet)
+    slide = _tangential(base, normals, start, index)
     floor = ease.clearance + sheet.rows @ layers.stand_off
     points = base + floor[:, None] * normals
-    _relax(points, base, normals, floor, start, index, rim, ease.tension)
+    _relax(points, base, normals, slide, floor, start, index, rim, ease.tension)
     points += ease.room[:, None] * smooth_normals(points, sheet, 2)
     if np.any(ease.hang):
         hang = np.broadcast_to(np.asarray(ease.hang, np.float64), (len(points),)).copy()
         order = np.argsort(-sheet.points[:, 1], kind="stable")
         for _ in range(2):
             _hang(points, order, start, index, hang, _axis(figure, sheet, points))
-    _relax(points, base, normals, floor + 0.6 * ease.room, start, index, rim, ease.smooth)
+    for loop in sheet.level_rims:
+        _level(points, loop)
+    _relax(points, base, normals, slide, floor + 0.6 * ease.room, start, index, rim, ease.smooth)
     return points
+
+
+def _level(points: Array, loop: Array) -> None:
+    """Keep only the slowest waves of a hem's height over its own plane (in place)."""
+    p = points[loop] - points[loop].mean(axis=0)
+    normal = np.linalg.svd(p, full_matrices=False)[2][2]
+    height = p @ normal
+    waves = np.fft.rfft(height)
+    waves[3:] = 0
+    points[loop] += (np.fft.irfft(waves, len(loop)) - height)[:, None] * normal
 
 
 def _axis(figure: Figure, sheet: Sheet, points: Array) -> Array:
@@ -139,13 +155,34 @@ def _average_normals(normals: Array, start: Array, index: Array, sweeps: int) ->
 
 @numba.njit(cache=True)
 @no_type_check
-def _without_detail(points: Array, start: Array, index: Array, sweeps: int) -> Array:
-    """Low-pass filter that does not shrink (Taubin 1995, A signal processing approach to fair surface design)."""
+def _tangential(points: Array, normals: Array, start: Array, index: Array) -> Array:
+    """(N, 3) how far each point lies from the mean of its neighbors, along the surface.
+
+    Smoothing that leaves this part alone does not make points drift over the surface.
+    """
+    out = np.zeros_like(points)
+    for i in range(len(points)):
+        count = start[i + 1] - start[i]
+        if count == 0:
+            continue
+        for e in range(start[i], start[i + 1]):
+            out[i] += points[index[e]]
+        out[i] = out[i] / count - points[i]
+        along = out[i, 0] * normals[i, 0] + out[i, 1] * normals[i, 1] + out[i, 2] * normals[i, 2]
+        out[i] -= along * normals[i]
+    return out
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _without_detail(points: Array, slide: Array, start: Array, index: Array, sweeps: int, chosen: Array) -> Array:
+    """The chosen points under a low-pass filter that does not shrink (Taubin 1995, A signal processing approach to
+    fair surface design)."""
     x = points.copy()
     for sweep in range(2 * sweeps):
         factor = 0.6 if sweep % 2 == 0 else -0.62
         out = x.copy()
-        for i in range(len(x)):
+        for i in chosen:
             count = start[i + 1] - start[i]
             if count == 0:
                 continue
@@ -153,7 +190,7 @@ def _without_detail(points: Array, start: Array, index: Array, sweeps: int) -> A
                 mean = 0.0
                 for e in range(start[i], start[i + 1]):
                     mean += x[index[e], k]
-                out[i, k] += factor * (mean / count - x[i, k])
+                out[i, k] += factor * (mean / count - x[i, k] - slide[i, k])
         x = out
     return x
 
@@ -161,8 +198,9 @@ def _without_detail(points: Array, start: Array, index: Array, sweeps: int) -> A
 @numba.njit(cache=True)
 @no_type_check
 def _relax(
-    points: Array, base: Array, normals: Array, floor: Array, start: Array, index: Array, rim: Array, sweeps: int
-) -> None:
+    points: Array, base: Array, normals: Array, slide: Array, floor: Array, start: Array, index: Array, rim: Array,
+    sweeps: int,
+) -> None:  # fmt: skip
     """Gauss-Seidel membrane: each point to the mean of its neighbors, never closer to the skin than `floor`."""
     for sweep in range(sweeps):
         for n in range(len(points)):
@@ -176,9 +214,11 @@ def _relax(
                 mx += points[j, 0]
                 my += points[j, 1]
                 mz += points[j, 2]
-            dx, dy, dz = mx / count - points[i, 0], my / count - points[i, 1], mz / count - points[i, 2]
+            dx = mx / count - points[i, 0] - slide[i, 0]
+            dy = my / count - points[i, 1] - slide[i, 1]
+            dz = mz / count - points[i, 2] - slide[i, 2]
             nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
-            if rim[i] and sweep >= RIM_SWEEPS:  # an edge is evened out, then keeps its height on the body
+            if rim[i]:  # an edge keeps its height on the body
                 along = dx * nx + dy * ny + dz * nz
                 dx, dy, dz = along * nx, along * ny, along * nz
             x, y, z = points[i, 0] + 0.7 * dx, points[i, 1] + 0.7 * dy, points[i, 2] + 0.7 * dz

@@ -46,12 +46,12 @@ def trunk_folds(f: Fields, depth: float = 0.0035, hem: float = 0.86) -> Array:
     slanted = _crease(2 * np.pi * (f.y + 0.35 * lean) / 0.058 + 2.2 * noise)
     ax, ay = side - 0.15, f.y - 1.27
     reach = np.hypot(ax, ay)
-    pit = np.exp(-((reach / 0.10) ** 2)) * np.clip(reach / 0.04, 0, 1)
+    pit = np.exp(-((reach / 0.10) ** 2)) * np.clip(reach / 0.04, 0, 1) * np.clip((side - 0.10) / 0.04, 0, 1)
     fan = _crease(7.0 * np.arctan2(ay, -ax) + 1.5 * noise)
     skirted = np.exp(-((np.maximum(f.y - hem, 0) / 0.07) ** 2))
     waves = np.sin(7.0 * f.trunk_angle + 2.0 * noise + 0.7)
     trunk = np.clip((0.6 - f.arm) / 0.3, 0, 1)
-    return depth * trunk * (waist * patch * slanted + 0.7 * pit * fan + 0.9 * skirted * waves)
+    return depth * trunk * (waist * patch * slanted + 0.4 * pit * fan + 0.9 * skirted * waves)
 
 
 def leg_folds(f: Fields, depth: float = 0.004, hem: float = 0.06) -> Array:

@@ -21,9 +21,11 @@ from avatar3d.engine.garment_sites import (
     strip,
     trunk_site,
 )  # fmt: skip
-from avatar3d.engine.garment_solids import Solid
+from avatar3d.engine.garment_solids import Solid, loft
 
 Array = np.ndarray
+
+UP = np.array([0.0, 1.0, 0.0])
 
 
 @dataclass(frozen=True)
@@ -102,18 +104,81 @@ def kangaroo_pocket(sheet: Sheet) -> Trim:
 
 
 def turned_collar(
-    sheet: Sheet, neck: float, fall: float, point: float, gap: float = 0.10, lift: float = 0.007
+    sheet: Sheet, neck: float, stand: float, fall: float, point: float, gap: float = 0.05, thick: float = 0.003
 ) -> Trim:
-    """A collar that folds over at `neck` and falls by `fall` behind and `point` in front, open by `gap` radians."""
-    turn = _around(gap, 61)
-    front = np.clip((1.1 - np.abs(turn)) / 0.9, 0, 1) ** 1.5
-    length = fall + (point - fall) * front
-    share = np.array([0.0, 0.03, 0.12, 0.3, 0.5, 0.7, 0.88, 1.0])[:, None]
-    distance = neck - 0.004 + share * (length + 0.004)[None]
-    spread = np.sign(turn) * 0.30 * front * share**1.5
-    out = 0.002 + lift * np.sin(np.pi * np.clip(share * 0.9 + 0.12, 0, 1)) ** 0.6
-    site = neck_site(sheet, np.stack([turn + spread, distance], axis=-1))
-    return Trim((site,), lambda s, p, n: [s.slab(p, n, np.broadcast_to(out, s.shape), 0.003)])
+    """A collar that stands up from the neckline by `stand` and folds over.
+
+    It ends `fall` outside of the neckline behind and `point` in front, where its corners spread.
+    """
+    turn = _around(gap, 57)
+    front = np.clip((1.25 - np.abs(turn)) / 1.15, 0, 1) ** 1.6
+    ends = np.stack([turn, np.full_like(turn, neck + 0.003)], axis=-1)
+    low = np.stack([turn + 0.42 * np.sign(turn) * front**2, neck + fall + (point - fall) * front], axis=-1)
+    site = neck_site(sheet, np.stack([ends, low]))
+    height = stand * (1 - 0.25 * front)
+
+    def build(site: Site, points: Array, normals: Array) -> list[Solid]:
+        (foot, end), n = site.place(points, normals, np.array([[0.001], [0.007]]))
+        level = n[0] * np.array([1.0, 0.0, 1.0])
+        level /= np.maximum(np.linalg.norm(level, axis=1, keepdims=True), 1e-9)
+        rise = 0.94 * UP - 0.10 * level
+        top = foot + height[:, None] * rise
+        fold = top + 0.004 * level + 0.002 * UP
+        over = top + 0.009 * level - 0.003 * UP
+        t = np.linspace(0, 1, 6)[1:, None, None]
+        falling = over + t * (end - over) + 0.004 * np.sin(np.pi * t) * level
+        inner = foot + np.linspace(0, 1, 4)[:, None, None] * (top - foot)
+        grid = np.concatenate([inner, fold[None], over[None], falling, (end - thick * n[1])[None]])
+        index = np.concatenate([np.zeros(8, int), np.ones(4, int)])
+        index = (index[:, None] * len(turn) + np.arange(len(turn))).reshape(-1)
+        return [loft(grid).skinned(*(a[index] for a in site.skin))]
+
+    return Trim((site,), build)
+
+
+def stand_collar(sheet: Sheet, neck: float, height: float, gap: float, thick: float = 0.005) -> Trim:
+    """A collar that stands around the neck, open in front by `gap` radians on both sides."""
+    turn = _around(gap, 53)
+    site = neck_site(sheet, np.stack([turn, np.full_like(turn, neck + 0.004)], axis=-1)[None])
+
+    def build(site: Site, points: Array, normals: Array) -> list[Solid]:
+        (foot,), (n,) = site.place(points, normals, 0.0)
+        level = n * np.array([1.0, 0.0, 1.0])
+        level /= np.maximum(np.linalg.norm(level, axis=1, keepdims=True), 1e-9)
+        steps = np.array(
+            [[-0.012, 1.0], [0.0, 1.15], [0.35, 1.0], [0.8, 0.8], [1.0, 0.45], [1.0, 0.0], [0.8, -0.3], [0, 0.0]]
+        )
+        grid = np.stack([foot + height * a * UP + thick * b * level for a, b in steps[::-1]])
+        index = np.tile(np.arange(len(turn)), len(steps))
+        return [loft(grid).skinned(*(a[index] for a in site.skin))]
+
+    return Trim((site,), build)
+
+
+def neck_band(sheet: Sheet, neck: float, width: float, thick: float = 0.0025) -> Trim:
+    """A sewn-on band around a closed neckline."""
+    turn = np.linspace(np.pi, -np.pi, 57)
+    distance = neck + np.linspace(0.0, width, 4)
+    site = neck_site(sheet, np.stack(np.broadcast_arrays(turn[None], distance[:, None]), axis=-1))
+    return patch(site, thick, thick + 0.003)
+
+
+def belt(sheet: Sheet, y: float, width: float, thick: float = 0.003) -> Trim:
+    """A band around the trunk."""
+    turn = np.linspace(-np.pi, np.pi, 65)
+    height = np.linspace(y - width / 2, y + width / 2, 4)
+    site = trunk_site(sheet, np.stack(np.broadcast_arrays(turn[None], height[:, None]), axis=-1))
+    return patch(site, thick, thick + 0.003)
+
+
+def front_edges(sheet: Sheet, half: Callable[[Array], Array], top: float, low: float, width: float) -> Trim:
+    """Strips along both edges of an open front: zip tapes or facings."""
+    y = np.linspace(low, top, 34)
+    sites = []
+    for side in (1.0, -1.0):
+        a, b = (np.stack([side * (half(y) + w), y], 1) for w in (0.002, 0.002 + width))
+        sites.append(front_site(sheet, strip(*((a, b) if side > 0 else (b, a)), 3)))
+    return Trim(tuple(sites), lambda s, p, n: [s.slab(p, n, 0.0015, 0.003)])
 
 
 def _around(gap: float, count: int) -> Array:

@@ -115,8 +115,23 @@ def _blazer_front(f: Fields) -> Array:
     return np.where(closed, 0.05, _front(f, np.where(f.y >= 1.07, opening(f.y), below)))
 
 
+def zip_opening(y: Array) -> Array:
+    """Half-width of an open jacket at a height."""
+    return np.interp(y, [0.88, 1.15, 1.42], [0.050, 0.038, 0.046])
+
+
 def _jacket_front(f: Fields) -> Array:
-    return _front(f, np.interp(f.y, [0.88, 1.15, 1.42], [0.055, 0.045, 0.060]))
+    return _front(f, zip_opening(f.y))
+
+
+def _dickey(f: Fields) -> Array:
+    """What shows of a shirt under a blazer: its front, and a band around the neck."""
+    return np.maximum(np.minimum(0.115 - np.abs(f.x), f.z - 0.02), 0.120 - f.neck())
+
+
+def _shirt_tail(f: Fields) -> Array:
+    """A hem that is round in front and behind and higher at the sides."""
+    return f.y - 0.835 - 0.9 * np.clip(np.abs(f.x) - 0.09, 0.0, 0.06)
 
 
 def _shoulder_ball(f: Fields) -> Array:
@@ -124,45 +139,45 @@ def _shoulder_ball(f: Fields) -> Array:
 
 
 T_SHIRT = _design(
-    (_round_neck(0.082), lambda f: 0.175 - f.sleeve, lambda f: f.y - 0.855),
-    Sit(body=0.012, arm=0.014, hang=0.88), 0.175, 0.855, 0.0055,
-    ribs=_rib_line(0.100, 0.0, 9.0),
+    (_round_neck(0.082), lambda f: 0.175 - f.sleeve, lambda f: f.y - 0.868),
+    Sit(body=0.012, arm=0.014, hang=0.88), 0.175, 0.868, 0.0055,
 )  # fmt: skip
 TANK_TOP = _design(
     (
-        lambda f: np.minimum(f.neck(0.018) - 0.100, np.where(f.z > 0.03, f.neck(0.05) - 0.105, 1.0)),
-        lambda f: np.minimum(_shoulder_ball(f), 5 * (0.35 - f.arm)),
+        lambda f: np.minimum(f.neck(0.01) - 0.092, np.hypot(f.x / 0.085, (f.y - 1.40) / 0.095) * 0.085 - 0.085
+                             + 3.0 * np.maximum(0.055 - f.z, 0)),
+        lambda f: np.minimum(_shoulder_ball(f), 5 * (0.8 - f.arm)),
         lambda f: f.y - 0.865,
     ),
     Sit(body=0.008, arm=0.0, hang=0.80), 0.0, 0.865, 0.004,
 )  # fmt: skip
 SHIRT = _design(
-    (_round_neck(0.066), lambda f: WRIST - f.sleeve, lambda f: f.y - 0.835 - 1.1 * np.maximum(np.abs(f.x) - 0.10, 0)),
+    (_round_neck(0.066), lambda f: WRIST - f.sleeve, _shirt_tail),
     Sit(body=0.014, arm=0.011, hang=0.86), WRIST, 0.84, 0.0055,
     ribs=_rib_line(0.0, 0.0, WRIST - 0.055),
 )  # fmt: skip
 JUMPER = _design(
-    (_round_neck(0.078), lambda f: WRIST - f.sleeve, lambda f: f.y - 0.870),
-    Sit(body=0.018, arm=0.014, hang=0.80, chest=0.006, cuff=0.006), WRIST, 0.88, 0.0065,
-    ribs=_rib_line(0.100, 0.925, WRIST - 0.055), thickness=0.005,
+    (_round_neck(0.078), lambda f: WRIST - f.sleeve, lambda f: f.y - 0.882),
+    Sit(body=0.016, arm=0.011, hang=0.80, chest=0.004, cuff=0.006), WRIST, 0.88, 0.0065,
+    ribs=_rib_line(0.0, 0.925, WRIST - 0.055), thickness=0.005,
 )  # fmt: skip
 HOODIE = _design(
-    (_round_neck(0.076), lambda f: WRIST - f.sleeve, lambda f: f.y - 0.850),
-    Sit(body=0.022, arm=0.018, hang=0.85, chest=0.007, cuff=0.006), WRIST, 0.86, 0.0075,
+    (_round_neck(0.076), lambda f: WRIST - f.sleeve, lambda f: f.y - 0.866),
+    Sit(body=0.022, arm=0.013, hang=0.85, chest=0.005, cuff=0.006), WRIST, 0.86, 0.0075,
     ribs=_rib_line(0.0, 0.905, WRIST - 0.055), thickness=0.005,
 )  # fmt: skip
 JACKET = _design(
     (_round_neck(0.070), lambda f: WRIST - f.sleeve, lambda f: f.y - 0.880, _jacket_front),
-    Sit(body=0.022, arm=0.018, hang=0.85, chest=0.009, cuff=0.008, clearance=0.005), WRIST, 0.88, 0.0075,
-    ribs=_rib_line(0.086, 0.935, WRIST - 0.055), thickness=0.006,
+    Sit(body=0.020, arm=0.011, hang=0.85, chest=0.006, cuff=0.008, clearance=0.005), WRIST, 0.88, 0.0075,
+    ribs=_rib_line(0.0, 0.935, WRIST - 0.055), thickness=0.006,
 )  # fmt: skip
 BLAZER = _design(
-    (_round_neck(0.078), lambda f: WRIST - 0.012 - f.sleeve, lambda f: f.y - 0.790, _blazer_front),
-    Sit(body=0.012, arm=0.014, hang=0.90, chest=0.008, clearance=0.005), WRIST, 0.79, 0.0045, thickness=0.005,
+    (_round_neck(0.078), lambda f: WRIST - 0.012 - f.sleeve, lambda f: f.y - 0.805, _blazer_front),
+    Sit(body=0.010, arm=0.007, hang=0.88, chest=0.005), WRIST, 0.79, 0.004, longest=0.024, thickness=0.005,
 )  # fmt: skip
 BODICE = _design(
-    (_round_neck(0.094, 0.008), lambda f: 0.125 - f.sleeve, lambda f: f.y - 1.0),
-    Sit(body=0.004, arm=0.010, hang=0.55), 0.125, 0.9, 0.0035,
+    (_round_neck(0.094, 0.008), lambda f: 0.125 - f.sleeve, lambda f: f.y - 0.972),
+    Sit(body=0.002, arm=0.010, hang=0.45), 0.125, 0.80, 0.0035,
 )  # fmt: skip
 
 DESIGNS = {
@@ -176,7 +191,7 @@ WEAVES = {
 }  # fmt: skip
 UNDERSHIRT = T_SHIRT
 DRESS_SHIRT = _design(
-    (_round_neck(0.066), lambda f: 0.12 - np.abs(f.x), lambda f: f.y - 0.98, lambda f: f.z - 0.0 * f.z + 9.0),
+    (_round_neck(0.066), _dickey, lambda f: f.y - 0.98),
     Sit(body=0.004, arm=0.0, hang=0.6), 0.0, 0.9, 0.002,
 )  # fmt: skip
 
@@ -184,11 +199,21 @@ DRESS_SHIRT = _design(
 @cache
 def trims_of(top: str) -> dict[str, list[Trim]]:
     """Finishings of a top by material: self, contrast, button, metal."""
+    if top == "t_shirt":
+        return {"trim": [trims.neck_band(T_SHIRT.cloth.sheet, 0.082, 0.020)]}
+    if top == "jumper":
+        return {"trim": [trims.neck_band(JUMPER.cloth.sheet, 0.078, 0.024, 0.004)]}
+    if top == "jacket":
+        s = JACKET.cloth.sheet
+        return {
+            "trim": [trims.stand_collar(s, 0.070, 0.038, 0.62)],
+            "metal": [trims.front_edges(s, zip_opening, 1.385, 0.885, 0.005)],
+        }
     if top == "shirt":
         s = SHIRT.cloth.sheet
         return {
             "self": [
-                trims.turned_collar(s, 0.066, 0.040, 0.062),
+                trims.turned_collar(s, 0.066, 0.030, 0.020, 0.062),
                 trims.placket(s, 1.372, 0.840),
                 trims.chest_pocket(s),
             ],
@@ -209,12 +234,19 @@ def trims_of(top: str) -> dict[str, list[Trim]]:
         ]
         welt = trims.front_site(s, trims.rectangle(0.075, 0.145, 1.228, 1.245, 3, 8))
         return {
-            "self": [trims.lapels(s, opening, 1.385, 1.075, 0.052), *pockets, trims.patch(welt, 0.002, 0.003)],
+            "self": [
+                trims.turned_collar(s, 0.080, 0.022, 0.016, 0.030, gap=0.62),
+                trims.lapels(s, opening, 1.385, 1.075, 0.052),
+                *pockets,
+                trims.patch(welt, 0.002, 0.003),
+            ],
             "button": [trims.button_row(s, 1.055, 0.99, 2, 0.010)],
         }
+    if top == "dress":
+        return {"belt": [trims.belt(BODICE.cloth.sheet, 1.005, 0.034)]}
     if top == "dress_shirt":
         s = DRESS_SHIRT.cloth.sheet
-        return {"self": [trims.turned_collar(s, 0.066, 0.035, 0.055)], "tie": [trims.tie(s, 1.352, 1.02)]}
+        return {"self": [trims.turned_collar(s, 0.066, 0.032, 0.018, 0.058)], "tie": [trims.tie(s, 1.352, 1.02)]}
     return {}
 
 
@@ -272,13 +304,17 @@ def _wear(
     normals = smooth_normals(points, sheet, 1)
     for kind, found in trims_of(name).items():
         solid = join([s for trim in found for s in trim.on(points, normals)])
-        parts.append(solid_part(f"{name}_{kind}", "top", solid, _trim_material(kind, materials[MAIN], color)))
+        parts.append(solid_part(f"{name}_{kind}", "top", solid, _trim_material(kind, materials, color)))
     return parts
 
 
-def _trim_material(kind: str, cloth: Material, color: Rgb) -> Material:
+def _trim_material(kind: str, materials: dict[int, Material], color: Rgb) -> Material:
     if kind == "self":
-        return cloth
+        return materials[MAIN]
+    if kind == "belt":
+        return cloth_material("belt", "leather", shaded(color, 0.35))
+    if kind == "trim":
+        return materials[TRIM]
     if kind == "button":
         return plain_material(
             "buttons", shaded(color, 0.35) if luminance(color) < 0.75 else (0.85, 0.83, 0.78), 0.35
