@@ -31,7 +31,7 @@ AROUND, DOWN = 56, 36
 ORIGIN = np.array([0.0, 1.535, 0.070])
 SIDE = np.radians(104)
 TOP, BOTTOM = np.radians(30), np.radians(-72)
-LIFT = 0.0005
+LIFT = 0.0003
 
 
 def make_beard(spec: AvatarSpec, figure: Figure) -> list[Part]:
@@ -113,10 +113,13 @@ def stubble_texture(spec: AvatarSpec) -> Float[Tensor, "256 1024 4"]:
     """Short dots of beard color over the grid of the lower face."""
     density = _fine_density(spec.beard_style)
     dots = fine_noise()
-    strength, contrast = (0.40, 0.17) if spec.beard_style == "stubble" else (0.86, 0.16)
-    alpha = np.clip(density * (strength + contrast * dots), 0, 1)
+    if spec.beard_style == "stubble":
+        alpha = np.clip(density * (0.42 + 0.15 * dots), 0, 1)
+    else:
+        alpha = np.clip(1.7 * density, 0, 1) * np.clip(0.90 + 0.08 * dots, 0, 1)
     grey = np.clip(spec.hair_grey * (1.2 + 0.5 * dots), 0, 1)[..., None]
-    color = (hair_color(spec) * (1 - grey) + grey_color(spec) * grey) * 0.62
+    color = (hair_color(spec) * (1 - grey) + grey_color(spec) * grey)
+    color = color * np.interp(hair_color(spec).mean() + 0.5 * spec.hair_grey, [0.2, 0.6], [0.68, 0.85])
     return torch.from_numpy(np.dstack([np.broadcast_to(color, (*alpha.shape, 3)), alpha]).astype(np.float32))
 
 
@@ -133,8 +136,9 @@ def _ribbons(
     rng = np.random.default_rng([spec.seed, 4713])
     scalp = scalp_of(figure)
     body = obstacle_of(figure, scalp)
-    rows = _pick_roots(patch, density, {"moustache": 70, "goatee": 130, "full": 240}[spec.beard_style], rng)
-    pieces = _grown(spec, patch.reference[rows], points[rows], normals[rows], body, scalp.size, rng)
+    rows = _pick_roots(patch, density, {"moustache": 150, "goatee": 260, "full": 430}[spec.beard_style], rng)
+    slide = np.cross(normals[rows], rng.uniform(-0.0014 * scalp.size, 0.0014 * scalp.size, (len(rows), 3)))
+    pieces = _grown(spec, patch.reference[rows], points[rows] + slide, normals[rows], body, scalp.size, rng)
     anchor = patch.anchor(rows[pieces.strand])
     material = Material(
         "hair_beard", base_color_texture=strand_texture(spec), roughness=0.65, alpha_mode="MASK", alpha_cutoff=0.45,
@@ -154,7 +158,8 @@ def _pick_roots(patch: Patch, density: np.ndarray, count: int, rng: np.random.Ge
     """Grid nodes drawn by the area that they stand for, spread by systematic sampling."""
     ref = patch.reference.reshape(DOWN + 1, AROUND + 1, 3)
     area = np.linalg.norm(np.cross(np.gradient(ref, axis=0), np.gradient(ref, axis=1)), axis=-1).ravel()
-    weight = area * np.where(density > 0.35, density, 0)
+    lip = (patch.reference[:, 1] > 1.517) & (patch.reference[:, 2] > 0.125)
+    weight = area * np.where(density > 0.35, density, 0) * np.where(lip, 2.5, 1.0)
     steps = np.cumsum(weight) / weight.sum()
     return np.unique(np.searchsorted(steps, (np.arange(count) + rng.random(count)) / count))
 
@@ -182,5 +187,5 @@ def _grown(
     growth = Growth(length, field, height, rise=0.008, turn=0.5, comb=0.3, lift=0.35, sway=0.12, clothes=0.02)
     strands, outs = grow(points, normals, growth, body, 4, rng)
     variant = rng.choice(4, len(x), p=(0.3, 0.25, 0.3, 0.15))
-    width = size * np.where(lip, 0.007, 0.011) * rng.uniform(0.8, 1.2, len(x))
-    return ribbons(strands, outs, width, strip_of(variant, 1), STRIPS, rng.normal(0, 0.25, len(x)))
+    width = size * np.where(lip, 0.0048, 0.0085) * rng.uniform(0.8, 1.2, len(x))
+    return ribbons(strands, outs, width, strip_of(variant, 1), STRIPS, rng.normal(0, 0.25, len(x)), 2)

@@ -116,7 +116,7 @@ def _draw(rng: np.random.Generator, count: int, width: float, length: float, spe
     total = np.maximum(cover, 1e-6)
     color = brow_color(spec) * (1 - (greys / total)[..., None]) + grey_color(spec) * (greys / total)[..., None]
     rgb = np.clip(color * (0.70 + 0.6 * light / total)[..., None], 0, 1)
-    return np.dstack([np.where(cover[..., None] > 1e-5, rgb, brow_color(spec)), 1 - np.exp(-4.0 * cover)])
+    return np.dstack([np.where(cover[..., None] > 1e-5, rgb, brow_color(spec)), 1 - np.exp(-5.5 * cover)])
 
 
 def _splat(y: np.ndarray, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -144,4 +144,4 @@ def brow_color(spec: AvatarSpec) -> np.ndarray:
     if spec.hair_color not in NATURAL:
         return 0.35 * color + 0.65 * np.array([0.17, 0.12, 0.10])
     light = color.mean()
-    return color * np.interp(light, [0.07, 0.3, 0.6, 0.9], [0.95, 0.85, 0.66, 0.68])
+    return color * np.interp(light, [0.07, 0.3, 0.6, 0.9], [0.92, 0.74, 0.62, 0.66])

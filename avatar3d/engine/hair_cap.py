@@ -58,18 +58,18 @@ def cap_cover(spec: AvatarSpec) -> np.ndarray:
     depth = enlarge(scalp_chart().inside, CAP_SHAPE)
     lines, dots = cap_noise()
     soft = 1.3 if spec.hair_style in ("buzz", "mohawk") else 1.0
-    cover = np.clip((depth + 0.0015 * lines + 0.002) / (FADE * soft), 0, 1)
+    cover = np.clip((depth + 0.0015 * lines + 0.003) / (FADE * soft), 0, 1)
     x, y, z = reference_maps()
     if spec.hair_style in PARTINGS:
         line = np.abs(x - PARTINGS[spec.hair_style] - 0.0008 * lines)
         cover = cover * (1 - 0.75 * np.clip(1 - line / 0.0016, 0, 1) * ((z > 0.0) & (y > 1.62)))
     if spec.hair_style == "balding":
-        cover = cover * np.clip((horseshoe(np.stack([x, y, z], axis=-1)) + 0.004 * lines) / 0.014, 0, 1)
+        cover = cover * np.clip((horseshoe(np.stack([x, y, z], axis=-1)) + 0.002 * lines) / 0.03, 0, 1)
     if spec.hair_style == "buzz":
-        cover = cover * np.clip(0.84 + 0.10 * fine_noise(), 0, 1)
+        cover = cover * np.clip(0.84 + 0.06 * fine_noise(), 0, 1)
     if spec.hair_style == "mohawk":
         crest = np.clip((0.020 - np.abs(x)) / 0.006, 0, 1)
-        cover = cover * np.maximum(crest, 0.62 + 0.12 * fine_noise())
+        cover = cover * np.maximum(crest, 0.64 + 0.07 * fine_noise())
     return cover
 
 

@@ -53,8 +53,11 @@ def hanging(
     )  # fmt: skip
     strands, outward = grow(r.points, r.normals, growth, hair.body, 22, hair.rng)
     strands, outward = cut(strands, outward, floor, points)
+    middle, radii = hair.body.ears[1]
+    tame = np.abs(strands[..., 0]).max(axis=1) < middle[0] + radii[0] + 0.03 * s
+    r, strands, outward = r.only(tame), strands[tame], outward[tame]
     if waves:
-        phase = 30 * r.places[:, 0] + hair.rng.normal(0, 0.6, len(floor))
+        phase = 30 * r.places[:, 0] + hair.rng.normal(0, 0.6, len(strands))
         strands = waved(strands, outward, waves[0] * s, waves[1] * s, phase, 0.4)
     return strips(hair, r, strands, outward, width * s, roll=0.2, across=2)
 
@@ -62,7 +65,7 @@ def hanging(
 def fringe_line(hair: HeadOfHair, part: float, field: Field | None = None) -> Pieces:
     """Short fine hair that softens the hairline around the face."""
     s = hair.size
-    r = roots(hair, 1500, -0.003)
+    r = roots(hair, 1800, -0.004)
     r = r.only((r.inside < 0.006) & (r.reference[:, 2] > 0.06) & (hair.rng.random(len(r.inside)) < 0.8))
     length = s * hair.rng.uniform(0.02, 0.045, len(r.inside))
     wish = field or falling(hair, r, part, None)

@@ -12,6 +12,8 @@ from avatar3d.engine.hair_texture import STRIPS
 
 FINE = (0.3, 0.2, 0.35, 0.15, 0.0, 0.0, 0.0)
 """Shares of the atlas's strips in cropped hair."""
+WISPS = (0.0, 0.0, 0.2, 0.8, 0.0, 0.0, 0.0)
+"""And in thin hair."""
 
 
 def short(hair: HeadOfHair) -> list[Pieces]:
@@ -121,20 +123,22 @@ def mohawk(hair: HeadOfHair) -> list[Pieces]:
 
 
 def balding(hair: HeadOfHair) -> list[Pieces]:
-    """A horseshoe of short hair."""
-    r = roots(hair, 1300, 0.0)
-    r = r.only(horseshoe(r.reference) > 0.0)
+    """A horseshoe of short hair that thins out upwards."""
     s, amount = hair.size, 0.6 + 0.8 * hair.spec.hair_length
-    length = s * amount * 0.024 * np.ones(len(r.points))
-    height = (
-        s
-        * amount
-        * 0.0055
-        * hair.rng.uniform(0.4, 1.1, len(length))
-        * np.clip(horseshoe(r.reference) / 0.02, 0.3, 1)
-    )
-    growth = Growth(length, from_crown(hair, (0, -0.6, -0.3)), height, rise=0.012 * s, turn=0.5, lift=0.4)
-    return [cards(hair, r, growth, 3, 0.011 * s, FINE)]
+    grown = roots(hair, 1300, 0.0)
+    edge = horseshoe(grown.reference)
+    full = grown.only(edge > 0.012 + 0.012 * hair.rng.random(len(edge)))
+    thin = roots(hair, 1600, 0.0)
+    edge = horseshoe(thin.reference)
+    thin = thin.only((edge > 0.022 * hair.rng.random(len(edge)) - 0.004) & (edge < 0.026))
+    pieces = []
+    for r, width, variants in ((full, 0.011, FINE), (thin, 0.006, WISPS)):
+        height = s * amount * 0.0055 * hair.rng.uniform(0.3, 1.1, len(r.points)) * np.clip(
+            horseshoe(r.reference) / 0.03, 0.2, 1)
+        length = s * amount * 0.024 * np.clip(0.6 + horseshoe(r.reference) / 0.04, 0.6, 1)
+        growth = Growth(length, from_crown(hair, (0, -0.6, -0.3)), height, rise=0.012 * s, turn=0.5, lift=0.3)
+        pieces.append(cards(hair, r, growth, 3, width * s, variants))
+    return pieces
 
 
 def horseshoe(reference: np.ndarray) -> np.ndarray:

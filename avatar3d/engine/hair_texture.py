@@ -96,7 +96,7 @@ def _strip(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray,
     """Locks that taper to points, drawn as strands side by side, and a few strands on their own."""
     if kind in ("coil", "twist", "sheet"):
         return {"coil": _coil, "twist": _twist, "sheet": _sheet}[kind](rng)
-    locks, body, split = {"dense": (9, 0.93, 0.45), "loose": (8, 0.90, 0.15), "wisp": (4, 0.6, 0.05)}[kind]
+    locks, body, split = {"dense": (7, 0.93, 0.45), "loose": (6, 0.90, 0.15), "wisp": (4, 0.6, 0.05)}[kind]
     v = (np.arange(STRIP_HEIGHT) + 0.5)[:, None] / STRIP_HEIGHT
     u = ((np.arange(STRIP_WIDTH) + 0.5) / STRIP_WIDTH * 2 - 1)[None]
     light, alpha = np.full((STRIP_HEIGHT, STRIP_WIDTH), 0.35), np.zeros((STRIP_HEIGHT, STRIP_WIDTH))
@@ -107,12 +107,13 @@ def _strip(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray,
         width = body / locks * rng.uniform(1.15, 1.7)
         lean = rng.normal(0, 0.10)
         taper = np.clip((end - v) / (end - split), 0, 1) ** 0.9
-        middle = home * (body - 0.5 * body / locks) * (1 - 0.25 * v) + lean * np.clip(v - split, 0, 1) ** 2 / (
+        middle = home * (body - 0.5 * body / locks) * (1 - 0.15 * v - 0.18 * np.clip((v - split) / (1 - split), 0, 1) ** 1.3) + lean * np.clip(v - split, 0, 1) ** 2 / (
             1 - split
         )
         tone = rng.normal(0, 0.06)
         for strand in rng.permutation(np.linspace(-1, 1, 14) + rng.normal(0, 0.09, 14)):
-            born = np.clip((v - rng.uniform(0.03, 0.13)) / 0.02, 0, 1)
+            birth = 0.03 + 0.15 * (home + 0.85 * strand * width) ** 2 + rng.uniform(0, 0.04)
+            born = np.clip((v - birth) / 0.02, 0, 1)
             half = rng.uniform(0.07, 0.19) * width * np.maximum(taper, 0.0) * born
             center = middle + strand * 0.85 * width * taper
             across = np.abs(u - center) / np.maximum(half, 1e-4)
@@ -121,10 +122,10 @@ def _strip(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray,
             light = light * (1 - cover) + tint * (1 - 0.14 * across.clip(0, 1) ** 2) * cover
             number = np.where(cover > 0.5, rng.random(), number)
             alpha = np.maximum(alpha, cover)
-    for _ in range(3):
-        home, end = rng.uniform(-0.9, 0.9), rng.uniform(0.7, 0.93)
+    for _ in range(2):
+        home, end = rng.uniform(-0.6, 0.6), rng.uniform(0.7, 0.93)
         center = home * (1 - 0.2 * v) + rng.normal(0, 0.12) * v * v
-        half = 0.022 * np.clip((end - v) / 0.2, 0, 1) ** 0.5
+        half = 0.038 * np.clip((end - v) / 0.2, 0, 1) ** 0.5
         cover = np.clip((half - np.abs(u - center)) * STRIP_WIDTH / 2 + 0.5, 0, 1) * (v < end) * (v > 0.06)
         light = light * (1 - cover) + rng.uniform(0.3, 0.8) * cover
         alpha = np.maximum(alpha, cover)
@@ -178,8 +179,8 @@ def cap_texture(
     lines, dots = cap_noise()
     is_grey = np.clip(spec.hair_grey + 0.25 * lines * spec.hair_grey * (1 - spec.hair_grey) * 4, 0, 1)[..., None]
     color = (hair_color(spec) * (1 - is_grey) + grey_color(spec) * is_grey) * 0.88
-    shade = 1 + streaks * 0.08 * lines + stubble * 0.25 * dots
-    alpha = np.clip(cover * (1 + 0.35 * stubble * dots), 0, 1)
+    shade = 1 + streaks * 0.08 * lines + stubble * 0.16 * dots
+    alpha = np.clip(cover * (1 + 0.16 * stubble * dots), 0, 1)
     return torch.from_numpy(np.dstack([np.clip(color * shade[..., None], 0, 1), alpha]).astype(np.float32))
 
 

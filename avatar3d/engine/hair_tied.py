@@ -50,12 +50,17 @@ def all_round(hair: HeadOfHair, rim: int, inner: int) -> Roots:
     )
 
 
+def away_from(r: Roots, tie: np.ndarray, size: float) -> Roots:
+    """The roots that are not right under a tie."""
+    return r.only(np.linalg.norm(r.points - tie, axis=1) > 0.05 * size)
+
+
 def ponytail(hair: HeadOfHair) -> list[Pieces]:
     """Combed back to a tie behind the crown, low under a hat."""
     s, rng = hair.size, hair.rng
     row = 0.82 if hair.spec.hat != "none" else 0.40
     tie = tie_at(hair, 0.0, row, 0.022)
-    base = combed_to(hair, all_round(hair, 200, 90), tie, 0.006)
+    base = combed_to(hair, away_from(all_round(hair, 200, 90), tie, s), tie, 0.006)
     count = 90
     start = tie + rng.normal(0, 0.006 * s, (count, 3))
     back = unit(tie - tie_at(hair, 0.0, row, 0.0))
@@ -104,7 +109,7 @@ def bun(hair: HeadOfHair) -> list[Pieces]:
     radius = s * (0.027 + 0.016 * hair.spec.hair_length)
     tie = tie_at(hair, 0.0, row, 0.006)
     axis = unit(tie - tie_at(hair, 0.0, row, 0.0))
-    base = combed_to(hair, all_round(hair, 200, 90), tie, 0.006)
+    base = combed_to(hair, away_from(all_round(hair, 200, 90), tie, s), tie, 0.006)
     x = unit(np.cross(axis, [0.3, 0.2, 1.0]))
     y = np.cross(axis, x)
     count, points = 64, 9
