@@ -1,7 +1,8 @@
 """Our rasterizers beside what else can be installed, on the same mesh in the same run; and whole frames.
 
-    python scripts/benchmark_render.py
+    OMP_WAIT_POLICY=PASSIVE python scripts/benchmark_render.py
 
+(waiting threads that spin slow everything down many times over when another program runs).
 All draw the visible face of each pixel of the default body's upper half at 512 x 512 (moderngl also shades its
 vertex normals, since it has to draw something). Times are the best of several runs in milliseconds; ratios are
 to our numba z-buffer, above 1 is slower than it. What is not installed is said to be so.
@@ -15,6 +16,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -84,7 +86,7 @@ def moderngl_call(scene: Scene, camera: Camera) -> Callable[[], object]:
     """OpenGL without a window (EGL), read back to memory."""
     import moderngl
 
-    context = moderngl.create_context(standalone=True, backend="egl")
+    context = moderngl.create_context(standalone=True, backend="egl")  # type: ignore[arg-type]
     print(f"  (moderngl draws with {context.info['GL_RENDERER']})")
     program = context.program(vertex_shader=SHADERS[0], fragment_shader=SHADERS[1])
     near, far = 0.01, 100.0
@@ -168,7 +170,7 @@ def frames(config: RenderBenchmarkConfig) -> None:
     }
     print(f"\nwhole frames, {len(scene.faces)} triangles at {config.size} x {config.size}, goal 250 ms      ms")
     for name, camera in views.items():
-        print(f"  {name:40s} {best(lambda c=camera: render_meshes(scene, c), config.repeats):8.1f}")
+        print(f"  {name:40s} {best(partial(render_meshes, scene, camera), config.repeats):8.1f}")
 
 
 def main(config: RenderBenchmarkConfig) -> None:

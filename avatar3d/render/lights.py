@@ -40,7 +40,7 @@ def _direction(azimuth: float, elevation: float) -> tuple[float, float, float]:
 
 
 def studio_lights(camera: Camera | None = None) -> Lights:
-    """Soft key light, fill and rim lights and a dim sky.
+    """Soft key light, catch light, fill and rim lights and a dim sky.
 
     With a camera the rig turns with its azimuth, so that a turntable keeps the lights beside the camera;
     without one it is fixed to the world and made for a camera in front (azimuth 0).
@@ -48,7 +48,9 @@ def studio_lights(camera: Camera | None = None) -> Lights:
     turn = math.degrees(orbit_angles(camera)[0]) if camera else 0.0
     return Lights(
         lights=(
-            Light(_direction(turn - 40, 36.0), (0.86, 0.84, 0.815), angle=0.16, shadow=True),
+            Light(_direction(turn - 40, 36.0), (0.80, 0.785, 0.765), angle=0.16, shadow=True),
+            # beside the lens: hardly lights anything, but puts a spark into the eyes
+            Light(_direction(turn - 16, 20.0), (0.10, 0.10, 0.10), angle=0.06),
             Light(_direction(turn + 48, 10.0), (0.15, 0.155, 0.165), angle=0.5),
             Light(_direction(turn + 148, 32.0), (0.85, 0.89, 0.94), angle=0.25, shadow=True),
             Light(_direction(turn - 140, 22.0), (0.42, 0.42, 0.42), angle=0.25),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from avatar3d.render.scene import (
     solid_cutoffs,
     view_triangles,
 )  # fmt: skip
-from avatar3d.render.shading import shade, surface_points
+from avatar3d.render.shading import SKIN_WRAP, shade, surface_points
 from avatar3d.render.shading_kernel import shade_range
 from avatar3d.render.textures import weighted_rows
 from avatar3d.render.visibility import Seen, upsample, visibility
@@ -143,12 +144,12 @@ def _shaded_samples(
     wants_gradient = torch.is_grad_enabled() and scene.requires_grad
     fast = pixel.device.type == "cpu" and not wants_gradient
     shade_points = shade_numba if fast else shade_torch
-    fragments = Shaded(face, bary, pixel, z, fine, light_reach, depth)
-    color, coverage = shade_points(scene, view, lights, fragments)
+    color, coverage = shade_points(scene, view, lights, Shaded(face, bary, pixel, z, fine, light_reach, depth))
     counts = torch.bincount(layer, minlength=layer_start).tolist()
     light, alpha = _blend(counts, pixel, color, coverage, fine.width * fine.height)
     both = torch.cat([light, alpha[None]]).view(4, camera.height, samples, camera.width, samples)
-    mean = sum(both[:, :, i, :, j] for i in range(samples) for j in range(samples)) / samples**2
+    # adding slices is several times faster than a mean over two small axes
+    mean = reduce(torch.add, (both[:, :, i, :, j] for i in range(samples) for j in range(samples))) / samples**2
     return mean[:3].permute(1, 2, 0), mean[3]
 
 
@@ -202,7 +203,8 @@ def shade_numba(
         face, bary, pixel, z, points.camera.width, attributes, faces, face_mesh, side, factors, *textures,
         as_array(points.camera.T_world_camera[:3, 3], np.float64), np.array(rows).reshape(-1, 8),
         np.array([*lights.sky, *lights.ground]), as_array(points.light_reach, np.float32),
-        as_array(points.depth, np.float32), DEPTH_TOLERANCE * scene.diagonal, KNEE, out.numpy(),
+        as_array(points.depth, np.float32), DEPTH_TOLERANCE * scene.diagonal, KNEE,
+        np.array(SKIN_WRAP), out.numpy(),
     )  # fmt: skip
     run_bands(lambda begin, end: shade_range(begin, end, *arguments), len(points.face))
     return out[:3], out[3]

@@ -12,7 +12,7 @@ from avatar3d.render.lights import Light, Lights
 from avatar3d.render.scene import Scene, View
 from avatar3d.render.textures import sample_atlas, weighted_rows
 
-SKIN_WRAP = (0.32, 0.12, 0.07)
+SKIN_WRAP = (0.26, 0.11, 0.07)
 """How far past the terminator red, green and blue light travels in skin, as a share of the half circle."""
 
 

@@ -1,7 +1,8 @@
 """`shading` as one fused numba kernel: pictures without gradients, several times faster on a CPU.
 
 It follows `meshes.shade_torch` line by line, one image sample at a time; the tests hold the two together.
-Sources of the formulas are given there.
+Sources of the formulas are given there. Constants of other files come as arguments, because numba's cache does not
+notice when another file changes.
 """
 
 from __future__ import annotations
@@ -11,10 +12,6 @@ from typing import no_type_check
 
 import numba
 import numpy as np
-
-from avatar3d.render.shading import SKIN_WRAP
-
-WRAP = np.array(SKIN_WRAP)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True, inline="always")
@@ -100,7 +97,7 @@ def _strand_lobe(sx, sy, sz, nx, ny, nz, hx, hy, hz, shift, exponent):
 def shade_range(
     begin, end, face, bary, pixel, depth_of, fine_width, attributes, faces, face_mesh, side, factors,
     base_texels, base_rows, normal_texels, normal_rows, orm_texels, orm_rows, eye, lights, ambient, reach_image,
-    depth_image, tolerance, knee, out,
+    depth_image, tolerance, knee, wraps, out,
 ):  # fmt: skip
     """Tone-mapped color out[:3] and alpha out[3] of the fragments [begin, end).
 
@@ -209,7 +206,7 @@ def shade_range(
             if lights[n, 7] >= 0:
                 inner = lit + skin * min(max((0.15 - n_l) / 0.3, 0.0), 1.0) * (1 - lit)
             for c in range(3):
-                wrap = skin * WRAP[c]
+                wrap = skin * wraps[c]
                 cosine = max(n_l + wrap, 0.0) / ((1 + wrap) * (1 + wrap))
                 matte = cosine * (inner + inner * (1 - inner) * wrap) * (1 - specular[c]) * diffuse[c]
                 shine = lobe * (1 - fresnel) * specular[c] + lobe * fresnel
