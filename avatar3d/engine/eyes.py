@@ -33,11 +33,11 @@ IRIS_COLORS = {
     # sRGB of the rim side and of the pupil side
     "brown": ((0.30, 0.17, 0.09), (0.42, 0.25, 0.12)),
     "dark_brown": ((0.16, 0.09, 0.06), (0.24, 0.14, 0.08)),
-    "hazel": ((0.34, 0.33, 0.19), (0.47, 0.30, 0.13)),
-    "amber": ((0.52, 0.33, 0.12), (0.62, 0.42, 0.16)),
-    "green": ((0.28, 0.38, 0.27), (0.45, 0.44, 0.24)),
-    "blue": ((0.27, 0.40, 0.55), (0.50, 0.60, 0.66)),
-    "grey": ((0.38, 0.43, 0.47), (0.55, 0.57, 0.57)),
+    "hazel": ((0.33, 0.30, 0.18), (0.45, 0.28, 0.12)),
+    "amber": ((0.50, 0.31, 0.12), (0.58, 0.39, 0.16)),
+    "green": ((0.30, 0.38, 0.29), (0.44, 0.43, 0.26)),
+    "blue": ((0.30, 0.40, 0.50), (0.47, 0.55, 0.60)),
+    "grey": ((0.37, 0.41, 0.44), (0.50, 0.52, 0.52)),
 }
 
 
@@ -62,7 +62,7 @@ def _ball(figure: Figure, side: str, material: Material) -> Part:
     half = (points.max(0).values - points.min(0).values) / 2
     # the cornea stands out in front: take the depth of the ball itself from its width and height
     axes = torch.stack([half[0], half[1], (half[0] + half[1]) / 2])
-    unit, faces, uv = _unit_ball(side)
+    unit, faces, uv = _unit_ball()
     turned = unit @ _gaze(figure, side, float(axes[2])).T
     vertices = center + turned * axes
     normals = vertex_normals(vertices, faces)
@@ -75,7 +75,7 @@ def _ball(figure: Figure, side: str, material: Material) -> Part:
 
 
 @cache
-def _unit_ball(side: str) -> tuple[Tensor, Tensor, Tensor]:
+def _unit_ball() -> tuple[Tensor, Tensor, Tensor]:
     """(vertices (V, 3) on the unit ball looking along +Z, faces, uv); the first vertex is the pole."""
     angle = np.linspace(0, 2 * np.pi, SEGMENTS, endpoint=False)
     ahead = 1 + BULGE - CORNEA
@@ -84,12 +84,11 @@ def _unit_ball(side: str) -> tuple[Tensor, Tensor, Tensor]:
     share = np.where(RINGS <= IRIS, IRIS_SHARE * RINGS / IRIS, 0)
     share = share + (RINGS > IRIS) * (IRIS_SHARE + (0.49 - IRIS_SHARE) * (RINGS - IRIS) / (RINGS[-1] - IRIS))
     vertices, uv = [[0, 0, radius[0]]], [[0.5, 0.5]]
-    mirror = 1 if side == "left" else -1
     for theta, r, s in zip(RINGS[1:], radius[1:], share[1:], strict=True):
         for a in angle:
             x, y = np.cos(a), np.sin(a)
             vertices.append([r * np.sin(theta) * x, r * np.sin(theta) * y, r * np.cos(theta)])
-            uv.append([0.5 + mirror * s * x, 0.5 - s * y])
+            uv.append([0.5 + s * x, 0.5 - s * y])
     faces = [[0, 1 + i, 1 + (i + 1) % SEGMENTS] for i in range(SEGMENTS)]
     for ring in range(len(RINGS) - 2):
         a, b = 1 + ring * SEGMENTS, 1 + (ring + 1) * SEGMENTS
@@ -231,10 +230,21 @@ def eye_texture(spec: AvatarSpec) -> tuple[Tensor, Tensor]:
     )
     mix = _smooth(rho, 0.955, 1.075)[..., None]
     image = iris * (1 - mix) + np.clip(sclera, 0, 1) * mix
+    image = image + (0.97 - image) * _catchlight(across, up)[..., None]
     orm = np.ones((64, 64, 3), dtype=np.float32)
     orm[..., 1] = np.where(rho[4::8, 4::8] < 1.1, 0.08, 0.20)
+    # the iris lies in a hollow: little of the sky reaches it
+    orm[..., 0] = np.where(rho[4::8, 4::8] < 0.9, 0.55, 1.0)
     orm[..., 2] = 0.0
     return torch.from_numpy(image.astype(np.float32)), torch.from_numpy(orm)
+
+
+def _catchlight(across: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """(H, W) the reflection of a window, painted: lids shade the cornea from most lamps."""
+    x, y = across / IRIS_SHARE, up / IRIS_SHARE
+    window = np.maximum(np.abs(x + 0.30) / 0.145, np.abs(y - 0.33 + 0.15 * x) / 0.165)
+    glow = np.hypot(x - 0.34, y + 0.42) / 0.20
+    return 0.92 * _smooth(window, 1.15, 0.75) + 0.16 * _smooth(glow, 1.0, 0.2)
 
 
 @cache

@@ -16,7 +16,7 @@ from avatar3d.mesh.normals import vertex_normals
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Material, Mesh, Part
 
-RIM_POINTS = 44
+RIM_POINTS = 42
 SIDES = 8
 
 ACETATE = {
@@ -24,7 +24,7 @@ ACETATE = {
     "round": Style(46.0, 44.5, 2.0, 3.2, 3.4, 0.0),
     "square": Style(48.5, 40.0, 3.3, 3.7, 3.8, 0.0),
     "rectangular": Style(51.0, 30.0, 3.8, 3.3, 3.6, 0.0),
-    "cat_eye": Style(50.0, 37.0, 2.6, 3.7, 3.8, 1.0),
+    "cat_eye": Style(50.0, 36.0, 2.6, 3.5, 3.8, 1.0),
     "aviator": Style(55.0, 48.0, 2.4, 1.5, 1.8, 0.0),
 }
 WIRE = 1.8
@@ -60,7 +60,7 @@ def make_glasses(spec: AvatarSpec, figure: Figure) -> list[Part]:
     if metal:
         pieces += _both(_pad_arm(frame))
     material = frame_material(spec, metal)
-    soft = Material("glasses_pads", base_color=(0.93, 0.92, 0.88, 0.55), roughness=0.25, alpha_mode="BLEND")
+    soft = Material("glasses_pads", base_color=(0.80, 0.76, 0.70, 0.35), roughness=0.3, alpha_mode="BLEND")
     parts = [joined(pieces if metal else [*pieces, *pads], material)]
     names = ["glasses_frame"]
     if metal:
@@ -87,12 +87,12 @@ def lens_material(spec: AvatarSpec) -> Material:
     streak = np.exp(-(((u + 0.55 * v - 0.62) / 0.10) ** 2)) + 0.5 * np.exp(-(((u + 0.55 * v - 0.86) / 0.035) ** 2))
     image = np.ones((64, 64, 4), dtype=np.float32)
     if spec.lenses == "clear":
-        image[..., :3] = np.array([0.93, 0.97, 1.0])
-        image[..., 3] = 0.055 + 0.10 * streak * (1 - 0.5 * v)
+        image[..., :3] = np.array([0.45, 0.50, 0.53]) + (0.5 * np.minimum(streak, 1))[..., None]
+        image[..., 3] = 0.035 + 0.075 * streak * (1 - 0.6 * v)
     else:
         tint = np.array([0.060, 0.052, 0.048])
         image[..., :3] = tint + (0.10 * streak * (1 - v))[..., None] + 0.05 * v[..., None]
-        image[..., 3] = 0.95 - 0.20 * v**1.5
+        image[..., 3] = 0.97 - 0.15 * v**1.5
     return Material(
         f"lenses_{spec.lenses}",
         base_color_texture=torch.from_numpy(image),
@@ -113,14 +113,14 @@ def _rim(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     if not frame.metal:
         # thicker above, and at the outer corner of cat eyes
         angle = 2 * np.pi * np.arange(RIM_POINTS) / RIM_POINTS
-        scale[:, 0] = 1.0 + 0.22 * np.sin(angle) + 0.5 * frame.style.lift * np.exp(-(((angle - 0.7) / 0.5) ** 2))
-    section = profile(width, depth, SIDES, 2.0 if frame.metal else 3.6)
+        scale[:, 0] = 1.0 + 0.22 * np.sin(angle) + 0.4 * frame.style.lift * np.exp(-(((angle - 0.55) / 0.4) ** 2))
+    section = profile(width, depth, 6 if frame.metal else SIDES, 2.0 if frame.metal else 3.6)
     return sweep(path, outward, section, closed=True, scale=scale)
 
 
 def _temple(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     path = frame.fit.temple
-    thin, tall = (1.3, 1.5) if frame.metal else (2.2, 4.4)
+    thin, tall = (1.4, 1.7) if frame.metal else (2.3, 5.4)
     section = profile(thin * frame.unit, tall * frame.unit, SIDES, 2.0 if frame.metal else 3.4)
     along = np.linspace(0, 1, len(path))
     scale = np.ones((len(path), 2))
@@ -161,6 +161,8 @@ def _pad(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
         path, _ = frame.fit.rim(frame.style, RIM_POINTS)
         inner = path[np.where(path[:, 0] < frame.fit.center[0], np.abs(path[:, 1] - center[1]), 1).argmin()]
         center = inner + np.array([-0.5 * frame.style.rim, 0, -0.35 * frame.style.depth]) * frame.unit
+        clear = (center - frame.fit.pad[0]) @ frame.fit.pad[1]
+        center = center + max(0.0, 1.4 * frame.unit - clear) * frame.fit.pad[1]
         normal = np.array([0.75, 0.0, 0.66])
         axes = np.stack([[0.3, 0, -0.95] * np.array(2.2), [0.12, 4.0, 0], normal * 1.5]) * frame.unit
         return ball(center, axes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from avatar3d.engine.attach import Figure
 from avatar3d.engine.head_surface import HeadSurface, head_faces, head_surface
@@ -15,6 +16,14 @@ TILT = np.tan(np.radians(6.0))
 """The lens plane leans forward at the top."""
 WRAP = 0.165
 """Radius of the lens plane's bend around the face, metres."""
+
+
+CAT_EYE = CubicSpline(
+    np.radians([0, 14, 25, 31, 37, 50, 75, 105, 130, 155, 180, 205, 232, 262, 290, 320, 344, 360]),
+    [23.4, 25.5, 29.5, 31.6, 27.2, 21.0, 16.3, 15.6, 17.6, 22.0, 24.2, 23.0, 20.2, 18.2, 18.2, 20.2, 22.4, 23.4],
+    bc_type="periodic",
+)
+"""Millimetres from the lens centre by angle of a lens 50 wide and 36 high with a raised outer corner."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Style:
     """Width of the rim seen from the front."""
     depth: float
     lift: float
-    """1 for a raised outer corner."""
+    """Above 0 for the outline of `CAT_EYE`."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +91,8 @@ def outline(style: Style, angle: np.ndarray, teardrop: bool) -> np.ndarray:
         y = np.where(s > 0, 0.78 * y * (1 - 0.10 * (1 - c)), 1.06 * y)
         x = x * (1 - 0.20 * low**1.5) + 3.0 * low
     if style.lift:
-        outer = np.clip(x / style.width + 0.35, 0, 1)
-        y = y + style.lift * 5.5 * outer**2 * np.clip(0.35 + s, 0, 1)
-        x = x + style.lift * 1.5 * outer * np.clip(s, 0, 1)
-        x, y = x * (1 - 0.06 * np.clip(-s, 0, 1)), y - 1.0
+        reach = CAT_EYE(angle % (2 * np.pi))
+        x, y = reach * c * style.width / 50.0, reach * s * style.height / 36.0
     return np.stack([x, y], 1)
 
 
@@ -178,7 +185,7 @@ def _temple(figure: Figure, surface: HeadSurface, fit: Fit, style: Style) -> tup
     unit = fit.unit
     thick = (0.75 if style.rim < 2 else 1.2) * unit
     tall = (0.75 if style.rim < 2 else 1.6) * unit
-    angle = 0.42 if not style.lift else 0.62
+    angle = 0.42 if not style.lift else 0.50
     rim = fit.center + outline(style, np.array([angle]), fit.teardrop)[0] * unit
     start = on_plane(rim[None], fit.center, fit.plane)[0]
     root = figure.vertices[head_faces().ear_root].numpy().astype(np.float64)
@@ -194,20 +201,44 @@ def _temple(figure: Figure, surface: HeadSurface, fit: Fit, style: Style) -> tup
     hinge_z = start[2] - 7.0 * unit
     beside = _clear_of_side(surface, np.array([hinge_z]), np.array([start[1]]), thick, unit)[0]
     hinge = np.array([max(start[0] + 3.2 * unit, beside + 1.0 * unit), start[1], hinge_z])
-    z = np.linspace(hinge[2], over[2], 22)
+    z = np.linspace(hinge[2], over[2], 20)
     share = (hinge[2] - z) / (hinge[2] - over[2])
     y = hinge[1] + (over[1] - hinge[1]) * share
     x = _taut(z, np.maximum(_clear_of_side(surface, z, y, thick, unit), -1), hinge[0], over[0])
     arm = np.stack([x, y, z], 1)
-    # the tip follows the head behind the ear
-    drop = np.array([[-3, -8.0], [-6.5, -13.0], [-12.5, -17.0], [-20, -20.0], [-28, -22.5], [-35, -24.0]]) * unit
-    tip = np.stack([np.zeros(6), over[1] + drop[:, 0], over[2] + drop[:, 1]], 1)
+    # over the ear as far back as it grows from the head, then down behind it along the head
+    back = over[2] - np.arange(0.0, 26.0, 1.0) * unit
+    covered = surface.ear_top(np.full(26, over[0] + thick), back) > over[1] - 12 * unit
+    last = back[np.flatnonzero(covered)[-1]] if covered.any() else over[2]
+    behind = last - (1.0 * unit + tall)
+    drop = np.array([[-1.5, 0.0], [-5, -3.0], [-11, -6.5], [-18.5, -9.5], [-26, -12.0], [-33, -13.5]]) * unit
+    tip = np.stack([np.full(6, over[0]), over[1] + drop[:, 0], behind + drop[:, 1]], 1)
     side = _clear_of_side(surface, tip[:, 2], tip[:, 1], thick, unit)
     tip[:, 0] = np.where(side > 0, side, over[0])
+    path = np.concatenate([arm, tip])
+    for _ in range(2):
+        path = _over_ear(surface, _smooth(path), thick, tall, unit)
+        beside = _clear_of_side(surface, path[:, 2], path[:, 1], thick, unit)
+        path[:, 0] = np.maximum(path[:, 0], beside)
+        highest = 15 + int(path[15:28, 1].argmax())
+        path[: highest + 1, 1] = _taut(
+            path[: highest + 1, 2], path[: highest + 1, 1], path[0, 1], path[highest, 1]
+        )
     corner = np.array([hinge[0], start[1], start[2] - 1.5 * unit])
     t = np.linspace(0, 1, 7)[:, None]
     end_piece = (1 - t) ** 2 * start + 2 * t * (1 - t) * corner + t**2 * (hinge + np.array([0, 0, 0.5 * unit]))
-    return end_piece, _smooth(np.concatenate([arm, tip]))
+    return end_piece, np.concatenate([path[:14:3], _rounded(path[14:])])
+
+
+def _over_ear(surface: HeadSurface, path: np.ndarray, thick: float, tall: float, unit: float) -> np.ndarray:
+    """The path lifted off the ear where it would cut into its upper rim."""
+    out = path.copy()
+    for dx in (-thick, 0.0, thick):
+        for dz in (-1.0 * unit, 0.0, 1.0 * unit):
+            top = surface.ear_top(path[:, 0] + dx, path[:, 2] + dz)
+            sunk = (top > 0) & (path[:, 1] - top < tall) & (path[:, 1] - top > -12 * unit)
+            out[:, 1] = np.where(sunk, np.maximum(out[:, 1], top + tall + 0.1 * unit), out[:, 1])
+    return out
 
 
 def _clear_of_side(surface: HeadSurface, z: np.ndarray, y: np.ndarray, thick: float, unit: float) -> np.ndarray:
@@ -239,6 +270,13 @@ def _smooth(path: np.ndarray) -> np.ndarray:
         out[1:-1, 1:] = middle[:, 1:]
         out[1:-1, 0] = np.maximum(out[1:-1, 0], middle[:, 0])
     return out
+
+
+def _rounded(path: np.ndarray) -> np.ndarray:
+    """Corners cut once (Chaikin 1974), ends kept."""
+    a, b = path[:-1], path[1:]
+    cut = np.stack([0.75 * a + 0.25 * b, 0.25 * a + 0.75 * b], 1).reshape(-1, 3)
+    return np.concatenate([path[:1], cut[1:-1], path[-1:]])
 
 
 def _pad(surface: HeadSurface, fit: Fit) -> tuple[np.ndarray, np.ndarray]:

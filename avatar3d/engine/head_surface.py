@@ -52,7 +52,7 @@ def head_faces() -> HeadFaces:
     outside = skin & (middle[:, 2] > -130)
     front = outside & (normal[:, 2] > 0) & (middle[:, 2] > -50) & ~near_ear & (middle[:, 1] > -110)
     left = middle[:, 0] > 20
-    side = outside & left & (normal[:, 0] > 0) & ~near_ear & (middle[:, 1] > -100)
+    side = outside & left & (normal[:, 0] > 0) & ~on_ear & (middle[:, 1] > -100)
     ear = outside & left & near_ear & (middle[:, 0] > 60)
     near = np.linalg.norm(p - np.array([75.8, 3.0, -77.0]), axis=1)
     candidates = np.unique(vertex)

@@ -24,13 +24,15 @@ HAIR_LAB = {
 }  # fmt: skip
 """CIELAB of short hair seen against skin."""
 
+UNDERWEAR_LAB = np.array([71.0, -1.0, 2.0])
+
 SCALP_SHADE = {"bald": 0.0, "balding": 0.12, "buzz": 0.55, "mohawk": 0.25, "afro": 0.6, "curly": 0.55}
 SCALP_SHADE_OTHER = 0.5
 """How much hair of each style darkens the scalp beneath it."""
 
 (
-    LIPS, MOUTH_LINE, RED, BLUSH, SOCKET, LID, SHADOW, LINER, RIM, BEARD, SCALP, OIL, FRECKLES, PALM, NAIL, UNDERWEAR,
-    AUREOLA, VEIN, INSIDE, CAVITY, MOTTLE, PATCH, GRAIN,
+    LIPS, MOUTH_LINE, RED, BLUSH, SOCKET, LID, SHADOW, LINER, RIM, BEARD, SCALP, OIL, FRECKLES, PALM, NAIL,
+    UNDERWEAR, AUREOLA, VEIN, INSIDE, CAVITY, MOTTLE, PATCH, GRAIN,
 ) = range(len(MASKS))  # fmt: skip
 
 
@@ -73,7 +75,9 @@ def _marks(spec: AvatarSpec, canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
     p, region = canvas.points, canvas.masks[:, FRECKLES]
     freckles = np.zeros(len(p), np.float32)
     if spec.freckles > 0.02:
-        freckles = spots(p, 2.4, salt, (0.75 * spec.freckles * region).astype(np.float32), 0.35, 1.1)
+        share = (np.sqrt(spec.freckles) * 0.9 * region).astype(np.float32)
+        fine, few = spots(p, 1.7, salt, share, 0.22, 0.75), spots(p, 4.0, salt + 20, 0.6 * share, 0.5, 1.3)
+        freckles = np.maximum(0.85 * fine, few) * np.float32(0.45 + 0.55 * spec.freckles)
     age = np.clip((spec.age - 50) / 40, 0, 1)
     if age > 0:
         share = np.full(len(p), 0.10 * age, np.float32) * (1 - canvas.masks[:, LIPS])
@@ -90,14 +94,14 @@ def _person(spec: AvatarSpec) -> tuple[np.ndarray, np.ndarray]:
     hair = hair + (np.array([60.0, 0, 1]) - hair) * min(1.0, spec.hair_grey) * 0.8
     grown = float(np.clip((spec.age - 15) / 5, 0, 1)) * spec.gender
     contrast = float(np.clip((tone.base[0] - hair[0]) / 45, 0, 1))
-    beard = {"none": 0.16 * np.clip(2 * grown - 1, 0, 1), "stubble": 0.62}.get(spec.beard_style, 0.42)
+    beard = {"none": 0.11 * np.clip(2 * grown - 1, 0, 1), "stubble": 0.44}.get(spec.beard_style, 0.35)
     old = float(np.clip((spec.age - 30) / 45, 0, 1))
     lines = float(np.clip(spec.wrinkles * (0.25 + 0.75 * np.clip((spec.age - 18) / 45, 0, 1)), 0, 1))
     child = float(np.clip((16 - spec.age) / 8, 0, 1))
     colors = np.stack(
         [
             tone.base, tone.lips, tone.palms, tone.mouth, tone.nails, hair,
-            lab_of(color_rgb(spec.lipstick_color)), lab_of(color_rgb(spec.eyeshadow_color)), np.array([71.0, -1.0, 2.0]),
+            lab_of(color_rgb(spec.lipstick_color)), lab_of(color_rgb(spec.eyeshadow_color)), UNDERWEAR_LAB,
         ]
     ).astype(np.float32)  # fmt: skip
     strengths = np.array(
@@ -125,10 +129,10 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
         lab[:] = colors[0]
         skin = 1.0 - m[INSIDE]
         # blood, melanin and texture
-        lab[0] += (1.5 * m[MOTTLE] + 1.1 * m[PATCH] + 0.9 * m[GRAIN]) * (0.75 + 0.5 * old)
-        lab[1] += (1.4 * m[MOTTLE] - 0.9 * m[PATCH]) * blood
+        lab[0] += (1.8 * m[MOTTLE] + 1.5 * m[PATCH] + 1.0 * m[GRAIN]) * (0.75 + 0.5 * old)
+        lab[1] += (1.9 * m[MOTTLE] - 1.3 * m[PATCH]) * blood
         lab[2] += 0.8 * m[MOTTLE]
-        red = m[RED] * (0.75 + 0.35 * child + 0.25 * old)
+        red = m[RED] * (0.95 + 0.35 * child + 0.25 * old)
         lab[0] -= 2.6 * red
         lab[1] += 4.2 * red * blood
         lab[2] += 0.4 * red
@@ -149,8 +153,8 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
         # hair in and above the skin
         shade = m[BEARD] * beard
         if stubble > 0:
-            dots = min(max(0.55 + 0.9 * m[GRAIN] + 0.5 * m[PATCH], 0.0), 1.0)
-            shade = m[BEARD] * beard * (0.45 + 0.75 * dots)
+            dots = min(max(0.35 + 1.1 * m[GRAIN], 0.0), 1.0)
+            shade = m[BEARD] * beard * (0.50 + 0.75 * dots + 0.25 * m[PATCH])
         shade = max(shade, m[SCALP] * scalp * (0.75 + 0.35 * m[GRAIN]))
         lab[0] += shade * (colors[5, 0] - lab[0]) * 0.80
         lab[1] += shade * (colors[5, 1] - lab[1]) * 0.90
@@ -176,8 +180,8 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
             lab[0] += lip * (1.2 * m[PATCH] + 0.8 * m[GRAIN]) - 0.6 * edge * light
             paint = lip * min(lipstick * 1.1, 0.92)
             lab[0] += paint * (colors[6, 0] - lab[0]) * 0.92
-            lab[1] += paint * (colors[6, 1] - lab[1])
-            lab[2] += paint * (colors[6, 2] - lab[2])
+            lab[1] += paint * (0.88 * colors[6, 1] - lab[1])
+            lab[2] += paint * (0.88 * colors[6, 2] - lab[2])
         lab[0] -= 13.0 * m[MOUTH_LINE] * (0.4 + 0.6 * lab[0] / 70.0)
         lab[1] += 2.0 * m[MOUTH_LINE]
         tint = m[SHADOW] * eyeshadow * 0.72
@@ -212,7 +216,7 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
         normal[i, 1] = 0.5 + 0.5 * y / length
         normal[i, 2] = 0.5 + 0.5 / length
         # shine
-        rough = 0.56 + 0.04 * old - 0.11 * m[OIL] * (1.0 - child) + 0.03 * m[PATCH] + 0.12 * shade
+        rough = 0.52 + 0.05 * old - 0.11 * m[OIL] * (1.0 - child) + 0.03 * m[PATCH] + 0.12 * shade
         rough += lip * (0.42 - 0.14 * lipstick - rough)
         rough += m[INSIDE] * (0.30 - rough) + 0.6 * m[NAIL] * (0.30 - rough) + m[UNDERWEAR] * (0.9 - rough)
         rough += 0.5 * m[RIM] * (0.32 - rough)

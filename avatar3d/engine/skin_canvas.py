@@ -48,10 +48,10 @@ class Canvas:
 
 @cache
 def head_layout() -> tuple[Tensor, Tensor, Tensor]:
-    """Texture coordinates (R, 2) over the body surface's corners, which of its faces (F,) are the head's, and sky.
+    """Texture coordinates (R, 2) over the body surface's corners, which faces (F,) are the head's, and sky (V,).
 
-    The last is (V,) the share of the sky that each welded vertex of the reference head sees. Raises `TemplateError`
-    when the file is missing or damaged.
+    Sky is the share of it that each welded vertex of the reference head sees. Raises `TemplateError` when the file
+    is missing or damaged.
     """
     path = ASSETS / "head_uv.safetensors"
     try:

@@ -12,8 +12,8 @@ from numba import njit
 from avatar3d.engine.texels import value_noise
 
 LIP_TOP = np.array(
-    [(0, -60.6), (2.5, -60.2), (5, -59.7), (8, -59.9), (11, -60.7), (14, -61.8), (17, -63.3), (19.5, -65.0), (22, -67.2),
-     (23.8, -69.8)]
+    [(0, -60.6), (2.5, -60.2), (5, -59.7), (8, -59.9), (11, -60.7), (14, -61.8), (17, -63.3), (19.5, -65.0),
+     (22, -67.2), (23.8, -69.8)]
 )  # fmt: skip
 LIP_BOTTOM = np.array(
     [(0, -80.6), (6.3, -80.4), (13, -79.2), (17.5, -77.2), (20.5, -74.8), (22.5, -72.0), (23.8, -69.8)]
@@ -60,7 +60,7 @@ DEEP_LINES: tuple[tuple[float, float, tuple[tuple[float, float], ...]], ...] = (
 )
 
 
-def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
+def ramp(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
     """0 at `low`, 1 at `high` (which may be the smaller), smooth between."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return (t * t * (3 - 2 * t)).astype(np.float32)
@@ -138,7 +138,7 @@ def fine_creases(p: np.ndarray) -> np.ndarray:
     cheeks = 0.6 * blob(p, (45, -45, 0), (26, 30, 45)) + 0.3
     neck = ramp(p[:, 1], -100, -125)
     height = 0.10 * np.minimum(mouth, 1) * np.minimum(vertical, 0.2) + 0.09 * lids * np.minimum(flat, 0.2)
-    height += 0.05 * np.minimum(cross, 0.2) * cheeks + 0.10 * neck * np.minimum(flat, 0.2)
+    height += 0.05 * np.minimum(cross, 0.2) * cheeks + 0.05 * neck * np.minimum(flat, 0.2)
     return height.astype(np.float32)
 
 
@@ -221,10 +221,12 @@ def face_masks(p: np.ndarray) -> dict[str, np.ndarray]:
 def beard_region(p: np.ndarray) -> np.ndarray:
     """(N,) where beards grow: upper lip, cheeks below a line from ear to mouth, chin and the upper neck."""
     x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
-    ragged = y + 2.2 * value_noise(p, 6.0, 51)
-    top = np.interp(x, [0, 18, 30, 40, 50, 60, 66, 70], [-49, -48, -58, -56, -48, -30, -5, 10]).astype(np.float32)
-    cheeks = ramp(ragged - top, 3.5, -3.5) * ramp(z, -92.0, -78.0)
-    low = ramp(ragged, -140.0, -118.0)
+    ragged = y + 2.5 * value_noise(p, 6.0, 51) + 1.5 * value_noise(p, 2.0, 52)
+    top = np.interp(x, [0, 18, 27, 36, 46, 55, 62, 67, 71], [-49, -49, -58, -66, -64, -52, -34, -14, 4])
+    jaw = np.interp(z, [-75, -55, -30, 0], [-62, -92, -118, -128])
+    cheeks = ramp(ragged - top, 9.0, -8.0) * ramp(z + 0.6 * (ragged - y), -68.0, -54.0)
+    cheeks = cheeks * ramp(ragged - jaw, -8.0, 8.0)
+    low = ramp(ragged, -140.0, -122.0)
     bare = ramp(x, 16.0, 12.0) * ramp(np.abs(y + 85.0), 5.0, 3.0) * 0.45
     return (cheeks * low * (1 - bare)).astype(np.float32)
 

@@ -1,8 +1,8 @@
 """Skin colors as CIELAB (D65) numbers.
 
 The tone runs along the curve that measured skin follows: lightness falls while chroma first rises, peaks at
-intermediate skin and falls again towards very dark skin; people of one lightness differ most along b*, the undertone
-(Xiao et al. 2017, "Characterising the variations in ethnic skin colours: a new calibrated data base for human skin").
+intermediate skin and falls again towards very dark skin; people of one lightness differ most along b*, the
+undertone (Xiao et al. 2017, "Characterising the variations in ethnic skin colours").
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from avatar3d.spec import AvatarSpec
 TONES = np.array(
     [
         # skin_tone, L*, a*, b*
-        (0.0, 79.0, 8.0, 12.5),
-        (0.15, 74.0, 10.0, 15.5),
-        (0.3, 68.0, 11.5, 18.0),
+        (0.0, 79.0, 9.0, 13.5),
+        (0.15, 74.0, 11.0, 16.5),
+        (0.3, 68.0, 12.5, 19.0),
         (0.45, 60.0, 13.0, 20.5),
         (0.6, 51.0, 14.0, 21.5),
         (0.75, 41.0, 13.5, 19.0),
-        (0.88, 32.5, 11.5, 14.0),
-        (1.0, 25.0, 8.5, 9.0),
+        (0.88, 33.0, 12.5, 16.0),
+        (1.0, 26.0, 10.5, 12.5),
     ]
 )
 
@@ -52,14 +52,12 @@ def skin_tone(spec: AvatarSpec) -> SkinTone:
     light = float(np.clip((L - 25.0) / 52.0, 0.0, 1.0))
     woman = 1.0 - spec.gender
     young = np.clip((25.0 - spec.age) / 20.0, 0.0, 1.0)
-    lips = np.array(
-        [
-            base[0] * 0.80 + 1.5,
-            base[1] * 0.75 + (7.0 + 2.5 * woman + 2.0 * young) * (0.35 + 0.65 * light) + 2.0,
-            base[2] * 0.70 + 1.0,
-        ]
+    # lips: less melanin and more blood than the skin around them
+    lips = base * np.array([0.84, 0.85, 0.72])
+    lips += (0.3 + 0.7 * light) * np.array([0.0, 9.0 + 3.0 * woman + 3.0 * young, -1.0]) + np.array(
+        [0.0, 3.0, 0.0]
     )
-    lips += old * np.array([0.5, -4.0, 1.0])
+    lips += old * np.array([1.0, -5.0, 1.0])
     palms = base * 0.45 + np.array([68.0, 13.0, 15.0]) * 0.55
     mouth = np.array([34.0, 26.0, 14.0])
     nails = palms + np.array([2.0, 2.0, -3.0])
