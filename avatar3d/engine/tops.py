@@ -304,7 +304,8 @@ def _wear(
     normals = smooth_normals(points, sheet, 1)
     for kind, found in trims_of(name).items():
         solid = join([s for trim in found for s in trim.on(points, normals)])
-        parts.append(solid_part(f"{name}_{kind}", "top", solid, _trim_material(kind, materials, color)))
+        label = "edging" if kind == "trim" else kind  # the cloth of the trim is a part of its own
+        parts.append(solid_part(f"{name}_{label}", "top", solid, _trim_material(kind, materials, color)))
     return parts
 
 

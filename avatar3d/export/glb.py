@@ -31,7 +31,13 @@ def write_glb(avatar: Avatar, path: Path, extras: dict) -> None:
 
 
 def encode_glb(avatar: Avatar, extras: dict) -> bytes:
-    """The bytes of the GLB file; equal avatars give equal bytes."""
+    """The bytes of the GLB file; equal avatars give equal bytes.
+
+    Raises ValueError when two parts have the same name, which importers would rename or merge.
+    """
+    names = [part.name for part in avatar.parts]
+    if len(set(names)) < len(names):
+        raise ValueError(f"part names must be unique, got {sorted(n for n in names if names.count(n) > 1)}")
     chunk = BinaryChunk()
     materials = MaterialTable(chunk)
     joints = _joint_nodes(avatar.skeleton)
