@@ -37,7 +37,7 @@ def make_brows(spec: AvatarSpec, figure: Figure) -> list[Part]:
     grid = np.arange(len(points)).reshape(2, ALONG + 1, ACROSS + 1)
     a, b, c, d = grid[:, :-1, :-1], grid[:, :-1, 1:], grid[:, 1:, :-1], grid[:, 1:, 1:]
     faces = np.stack([np.stack([a, b, c], -1), np.stack([b, d, c], -1)], axis=-2)
-    faces[1] = faces[1][..., ::-1]
+    faces[0] = faces[0][..., ::-1]
     v, u = np.meshgrid(np.linspace(0, 1, ALONG + 1), np.linspace(0, 1, ACROSS + 1), indexing="ij")
     vertices, uvs, all_faces = [], [], []
     for layer, lift in enumerate(LIFTS):
@@ -83,15 +83,15 @@ def brow_texture(spec: AvatarSpec) -> Float[Tensor, "384 192 4"]:
     child = np.clip((14 - spec.age) / 8, 0, 1)
     bushy = spec.brow_thickness
     width = (0.30 + 0.42 * bushy) * (1 - 0.25 * woman - 0.15 * child)
-    count = int((210 + 260 * bushy) * (1 - 0.2 * woman - 0.2 * child))
+    count = int((190 + 250 * bushy) * (1 - 0.2 * woman - 0.2 * child))
     layers = [_draw(rng, int(count * share), width, 0.8 + 0.5 * bushy, spec) for share in (0.65, 0.35)]
     return torch.from_numpy(np.concatenate(layers, axis=1).astype(np.float32))
 
 
 def _draw(rng: np.random.Generator, count: int, width: float, length: float, spec: AvatarSpec) -> np.ndarray:
     rows, columns = PICTURE
-    s = rng.beta(1.15, 1.35, count) * 0.93 + 0.02
-    outline = width * np.clip(s / 0.10 + 0.45, 0, 1) * np.clip((1.04 - s) / 0.55, 0, 1) ** 0.75
+    s = rng.beta(1.35, 1.35, count) * 0.93 + 0.02
+    outline = width * np.clip(s / 0.16 + 0.40, 0, 1) * np.clip((1.04 - s) / 0.55, 0, 1) ** 0.75
     t = rng.uniform(-1, 1, count) * outline
     # near the nose hairs stand up; outwards they lie along the brow and close in on its middle line
     lean = (
@@ -115,8 +115,8 @@ def _draw(rng: np.random.Generator, count: int, width: float, length: float, spe
     cover, light, greys = (_splat(y, x, weight * value[:, None]) for value in (np.ones(count), shade, grey))
     total = np.maximum(cover, 1e-6)
     color = brow_color(spec) * (1 - (greys / total)[..., None]) + grey_color(spec) * (greys / total)[..., None]
-    rgb = np.clip(color * (0.70 + 0.6 * light / total)[..., None], 0, 1)
-    return np.dstack([np.where(cover[..., None] > 1e-5, rgb, brow_color(spec)), 1 - np.exp(-5.5 * cover)])
+    rgb = np.clip(color * (0.72 + 0.45 * light / total)[..., None], 0, 1)
+    return np.dstack([np.where(cover[..., None] > 1e-5, rgb, brow_color(spec)), 1 - np.exp(-1.9 * cover)])
 
 
 def _splat(y: np.ndarray, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -130,7 +130,7 @@ def _splat(y: np.ndarray, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     total = np.zeros(rows * columns)
     for dy, dx, w in ((0, 0, (1 - fy) * (1 - fx)), (0, 1, (1 - fy) * fx), (1, 0, fy * (1 - fx)), (1, 1, fy * fx)):
         total += np.bincount((y0 + dy) * columns + x0 + dx, weight * w, minlength=rows * columns)
-    return gaussian_filter(total.reshape(rows, columns), 0.45)
+    return gaussian_filter(total.reshape(rows, columns), 0.5)
 
 
 def brow_grey(spec: AvatarSpec) -> float:
@@ -144,4 +144,4 @@ def brow_color(spec: AvatarSpec) -> np.ndarray:
     if spec.hair_color not in NATURAL:
         return 0.35 * color + 0.65 * np.array([0.17, 0.12, 0.10])
     light = color.mean()
-    return color * np.interp(light, [0.07, 0.3, 0.6, 0.9], [0.92, 0.74, 0.62, 0.66])
+    return color * np.interp(light, [0.07, 0.3, 0.6, 0.9], [0.98, 0.82, 0.68, 0.78])
