@@ -1,10 +1,11 @@
 """Lay the head's texture coordinates out anew, so that the face fills a texture of its own.
 
 MakeHuman's layout gives the face about a sixth of the texture's width. The head keeps its islands and seams (so
-no new cut is visible) but its largest island is flattened again with little distortion and a chosen density: fine
-around eyes and mouth, coarse on scalp and neck. The result is `assets/body/head_uv.safetensors`: `corner_uv`
-(R, 2) over the corners of the body surface (rows off the head keep the template's values), `head_faces` (F,), true for
-faces that use them, and `sky` (V,), the share of the sky that each welded vertex sees past the head itself.
+no new cut is visible) but its largest island is flattened again with little distortion and a chosen density:
+fine around eyes and mouth, coarse on scalp and neck. The result is `assets/body/head_uv.safetensors`:
+`corner_uv` (R, 2) over the corners of the body surface (rows off the head keep the template's values),
+`head_faces` (F,), true for faces that use them, and `sky` (V,), the share of the sky that each welded vertex
+sees past the head itself.
 
 Method: scalable locally injective mappings with the symmetric Dirichlet energy (Rabinovich et al., 2017).
 """

@@ -32,7 +32,7 @@ SCALP_SHADE_OTHER = 0.5
 
 (
     LIPS, MOUTH_LINE, RED, BLUSH, SOCKET, LID, SHADOW, LINER, RIM, BEARD, SCALP, OIL, FRECKLES, PALM, NAIL,
-    UNDERWEAR, AUREOLA, VEIN, INSIDE, CAVITY, MOTTLE, PATCH, GRAIN,
+    UNDERWEAR, BANDEAU, AUREOLA, VEIN, INSIDE, CAVITY, MOTTLE, PATCH, GRAIN,
 ) = range(len(MASKS))  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def _person(spec: AvatarSpec) -> tuple[np.ndarray, np.ndarray]:
         [
             tone.light, spec.blush, spec.lipstick, spec.eyeshadow, beard * (0.35 + 0.65 * contrast),
             SCALP_SHADE.get(spec.hair_style, SCALP_SHADE_OTHER), lines, old, child, spec.gender,
-            float(spec.beard_style == "stubble"),
+            float(spec.beard_style == "stubble"), float(spec.gender < 0.6 or spec.age < 14),
         ],
         dtype=np.float32,
     )  # fmt: skip
@@ -118,7 +118,7 @@ def _person(spec: AvatarSpec) -> tuple[np.ndarray, np.ndarray]:
 @njit(cache=True, fastmath=True)
 def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb, gamma):
     """Per texel: sRGB (N, 3), tangent-space normal (N, 3) and occlusion, roughness, metallic (N, 3)."""
-    light, blush, lipstick, eyeshadow, beard, scalp, lines, old, child, man, stubble = strengths
+    light, blush, lipstick, eyeshadow, beard, scalp, lines, old, child, man, stubble, bandeau = strengths
     blood = 0.45 + 0.55 * light
     color = np.empty((len(masks), 3), np.float32)
     normal = np.empty((len(masks), 3), np.float32)
@@ -128,6 +128,7 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
         m = masks[i]
         lab[:] = colors[0]
         skin = 1.0 - m[INSIDE]
+        cloth = max(m[UNDERWEAR], bandeau * m[BANDEAU])
         # blood, melanin and texture
         lab[0] += (1.8 * m[MOTTLE] + 1.5 * m[PATCH] + 1.0 * m[GRAIN]) * (0.75 + 0.5 * old)
         lab[1] += (1.9 * m[MOTTLE] - 1.3 * m[PATCH]) * blood
@@ -198,14 +199,14 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
         for k in range(3):
             lab[k] += m[INSIDE] * (colors[3, k] - lab[k])
             lab[k] += 0.85 * m[NAIL] * (colors[4, k] - lab[k])
-            lab[k] += m[UNDERWEAR] * (colors[8, k] - lab[k])
-        lab[0] -= 9.0 * m[AUREOLA] * (1.0 - m[UNDERWEAR])
-        lab[1] += 6.0 * m[AUREOLA] * (1.0 - m[UNDERWEAR])
+            lab[k] += cloth * (colors[8, k] - lab[k])
+        lab[0] -= 9.0 * m[AUREOLA] * (1.0 - cloth)
+        lab[1] += 6.0 * m[AUREOLA] * (1.0 - cloth)
         lab[0] *= 1.0 - 0.62 * m[CAVITY]
         lab[1] += 4.0 * m[CAVITY] * skin
         _to_srgb(lab, xyz_to_rgb, gamma, color[i])
         # relief
-        plain = 1.0 - m[UNDERWEAR]
+        plain = 1.0 - cloth
         pore = (0.55 + 0.45 * man - 0.35 * child + 0.25 * old) * plain
         x = pore * slopes[i, 0, 0] + lines * slopes[i, 1, 0] + (0.15 + lines + 0.5 * old) * slopes[i, 2, 0]
         y = pore * slopes[i, 0, 1] + lines * slopes[i, 1, 1] + (0.15 + lines + 0.5 * old) * slopes[i, 2, 1]
@@ -218,7 +219,7 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
         # shine
         rough = 0.52 + 0.05 * old - 0.11 * m[OIL] * (1.0 - child) + 0.03 * m[PATCH] + 0.12 * shade
         rough += lip * (0.42 - 0.14 * lipstick - rough)
-        rough += m[INSIDE] * (0.30 - rough) + 0.6 * m[NAIL] * (0.30 - rough) + m[UNDERWEAR] * (0.9 - rough)
+        rough += m[INSIDE] * (0.30 - rough) + 0.6 * m[NAIL] * (0.30 - rough) + cloth * (0.9 - rough)
         rough += 0.5 * m[RIM] * (0.32 - rough)
         orm[i, 0] = (1.0 - 0.8 * m[CAVITY]) * (1.0 - 0.35 * m[MOUTH_LINE]) * (1.0 - 0.25 * crease)
         orm[i, 1] = min(max(rough, 0.05), 1.0)

@@ -23,7 +23,8 @@ SIZE = 1024
 
 MASKS = (
     "lips", "mouth_line", "red", "blush", "socket", "lid", "shadow", "liner", "rim", "beard", "scalp", "oil",
-    "freckles", "palm", "nail", "underwear", "aureola", "vein", "inside", "cavity", "mottle", "patch", "grain",
+    "freckles", "palm", "nail", "underwear", "bandeau", "aureola", "vein", "inside", "cavity", "mottle", "patch",
+    "grain",
 )  # fmt: skip
 """Columns of `Canvas.masks`."""
 
@@ -119,6 +120,7 @@ def body_canvas() -> Canvas:
     )
     p = to_millimetres(texels.interpolate(points))
     veins = 1 - np.abs(value_noise(p * np.float32([0.5, 0.5, 1.0]), 16.0, 41))
+    briefs, bandeau = _underwear(p)
     masks = {
         "palm": at[:, 0],
         "red": np.minimum(at[:, 1], 1),
@@ -126,10 +128,11 @@ def body_canvas() -> Canvas:
         "aureola": at[:, 4],
         "vein": ramp(veins, 0.90, 1.0) * (1 - at[:, 0]),
         "freckles": 0.8 * ramp(p[:, 1], -420.0, -200.0) * ramp(np.abs(p[:, 0]), 40.0, 110.0),
-        "underwear": _underwear(p),
+        "underwear": briefs,
+        "bandeau": bandeau,
         "beard": skin_face.beard_region(p),
     }
-    flat = 1 - masks["underwear"]
+    flat = 1 - briefs
     relief = {
         "pores": skin_face.pores(p) * flat,
         "deep": skin_face.deep_creases(p) * flat,
@@ -196,11 +199,11 @@ def _joints(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     return total.astype(np.float32)
 
 
-def _underwear(p: np.ndarray) -> np.ndarray:
-    """(N,) plain briefs and a vest."""
+def _underwear(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) plain briefs, and (N,) a plain bandeau around the chest."""
     x, y = np.abs(p[:, 0]), p[:, 1]
-    torso = ramp(x, 215.0, 205.0)
-    briefs = ramp(y, -545.0, -555.0) * ramp(y + 0.0 * x, -860.0, -850.0)
-    strap = np.interp(x, [0, 60, 85, 120, 150], [-250, -235, -120, -120, -270])
-    vest = ramp(y - strap, 5.0, -5.0) * ramp(y, -640.0, -620.0)
-    return (np.maximum(briefs, vest) * torso).astype(np.float32)
+    torso = ramp(x, 205.0, 195.0)
+    leg = -815.0 + 0.55 * x
+    briefs = ramp(y, -585.0, -590.0) * ramp(y - leg, -3.0, 3.0) * torso
+    band = ramp(y, -292.0, -297.0) * ramp(y, -425.0, -420.0) * ramp(x, 165.0, 160.0)
+    return briefs.astype(np.float32), band.astype(np.float32)

@@ -68,8 +68,17 @@ def ramp(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np
 
 def blob(p: np.ndarray, center: tuple[float, float, float], radius: tuple[float, float, float]) -> np.ndarray:
     """(N,) Gaussian hill around a point and its mirror image."""
-    q = np.stack([np.abs(p[:, 0]), p[:, 1], p[:, 2]], axis=1)
-    return np.exp(-(((q - np.float32(center)) / np.float32(radius)) ** 2).sum(1)).astype(np.float32)
+    return _blob(p, *(float(c) for c in center), *(1.0 / r for r in radius))
+
+
+@njit(cache=True)
+def _blob(p, cx, cy, cz, sx, sy, sz):
+    out = np.zeros(len(p), dtype=np.float32)
+    for i in range(len(p)):
+        d = ((abs(p[i, 0]) - cx) * sx) ** 2 + ((p[i, 1] - cy) * sy) ** 2 + ((p[i, 2] - cz) * sz) ** 2
+        if d < 12.0:
+            out[i] = np.exp(-d)
+    return out
 
 
 def between(x: np.ndarray, y: np.ndarray, lower: np.ndarray, upper: np.ndarray, soft: float) -> np.ndarray:

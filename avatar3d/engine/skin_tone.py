@@ -60,7 +60,7 @@ def skin_tone(spec: AvatarSpec) -> SkinTone:
     lips += old * np.array([1.0, -5.0, 1.0])
     palms = base * 0.45 + np.array([68.0, 13.0, 15.0]) * 0.55
     mouth = np.array([34.0, 26.0, 14.0])
-    nails = palms + np.array([2.0, 2.0, -3.0])
+    nails = 0.65 * palms + 0.35 * base + np.array([2.0, 2.0, -3.0])
     return SkinTone(base, lips, palms, mouth, nails, light)
 
 

@@ -169,20 +169,18 @@ def spots(points, cell, salt, share, low, high):
     for i in range(len(points)):
         if share[i] <= 0:
             continue
-        x, y, z = points[i, 0] / cell, points[i, 1] / cell, points[i, 2] / cell
-        ix, iy, iz = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
         best = 0.0
-        for dx in range(-1, 2):
-            for dy in range(-1, 2):
-                for dz in range(-1, 2):
-                    jx, jy, jz = ix + dx, iy + dy, iz + dz
+        for jx in range(int(np.floor((x - high) / cell)), int(np.floor((x + high) / cell)) + 1):
+            for jy in range(int(np.floor((y - high) / cell)), int(np.floor((y + high) / cell)) + 1):
+                for jz in range(int(np.floor((z - high) / cell)), int(np.floor((z + high) / cell)) + 1):
                     if hash_unit(jx, jy, jz, salt) >= share[i]:
                         continue
-                    rx = x - jx - hash_unit(jx, jy, jz, salt + 1)
-                    ry = y - jy - hash_unit(jx, jy, jz, salt + 2)
-                    rz = z - jz - hash_unit(jx, jy, jz, salt + 3)
+                    rx = x - cell * (jx + hash_unit(jx, jy, jz, salt + 1))
+                    ry = y - cell * (jy + hash_unit(jx, jy, jz, salt + 2))
+                    rz = z - cell * (jz + hash_unit(jx, jy, jz, salt + 3))
                     size = hash_unit(jx, jy, jz, salt + 4)
-                    radius = (low + (high - low) * size * size) / cell
+                    radius = low + (high - low) * size * size
                     distance = np.sqrt(rx * rx + ry * ry + rz * rz) / radius
                     if distance < 1.0:
                         strength = 0.4 + 0.6 * hash_unit(jx, jy, jz, salt + 5)
