@@ -25,6 +25,8 @@ OVERLAP = 0.00015
 """Metres by which closed lips overlap, so that no light passes."""
 DEEPEST = 0.001
 """Largest overlap that a closed mouth may have."""
+ROUNDS = 3
+"""Passes of measuring and closing; a vertex lies between columns, so one pass leaves a little."""
 FADE = 0.006
 """Deviation of the Gaussian that carries a correction into the lips, metres on the template."""
 
@@ -57,8 +59,9 @@ def openings(template: Template, vertices: np.ndarray) -> np.ndarray:
 def meet(template: Template, vertices: np.ndarray) -> None:
     """Close the slits that some heads have between their lips at rest, in place."""
     lips = _lips(template)
-    gap = openings(template, vertices) + OVERLAP
-    vertices[lips.vertices, 1] += lips.share * _at(lips, np.maximum(gap, 0.0))
+    for _ in range(ROUNDS):
+        gap = openings(template, vertices) + OVERLAP
+        vertices[lips.vertices, 1] += lips.share * _at(lips, np.maximum(gap, 0.0))
 
 
 def close(template: Template, vertices: np.ndarray, deltas: np.ndarray, moving: np.ndarray) -> None:
@@ -71,7 +74,7 @@ def close(template: Template, vertices: np.ndarray, deltas: np.ndarray, moving: 
     at = np.searchsorted(moving, lips.vertices)
     closed = vertices.astype(np.float64)
     closed[moving] += deltas[names.index("jawOpen")] + deltas[names.index("mouthClose")]
-    for _ in range(2):
+    for _ in range(ROUNDS):
         gap = openings(template, closed)
         wanted = np.clip(gap, -DEEPEST, -OVERLAP)
         change = lips.share * _at(lips, gap - wanted)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from avatar3d.rotations import axis_angle_to_quaternion, quaternion_to_matrix
+from avatar3d.body.template import load_template
+from avatar3d.mesh.normals import vertex_normals, weld_by_position
+from avatar3d.rotations import axis_angle_to_quaternion, quaternion_multiply, quaternion_to_matrix
 from avatar3d.structures import Avatar, Mesh, Part, Skeleton
 
 Pose = dict[str, Float[Tensor, " 4"]]
@@ -45,61 +48,117 @@ def joint_transforms(skeleton: Skeleton, pose: Pose) -> Float[Tensor, "J 4 4"]:
     return torch.stack(transforms)
 
 
+def skin_transforms(
+    joints: Int[Tensor, "V 4"], weights: Float[Tensor, "V 4"], transforms: Float[Tensor, "J 4 4"]
+) -> Float[Tensor, "V 3 4"]:
+    """Weighted mean of each vertex's joint transforms."""
+    rows = transforms[:, :3].reshape(len(transforms), 12)
+    blended = weights[:, :1] * rows[joints[:, 0]]
+    for k in range(1, 4):
+        blended = blended + weights[:, k : k + 1] * rows[joints[:, k]]
+    return blended.view(-1, 3, 4)
+
+
 def skin_points(
     points: Float[Tensor, "V 3"],
-    joints: Tensor,
+    joints: Int[Tensor, "V 4"],
     weights: Float[Tensor, "V 4"],
     transforms: Float[Tensor, "J 4 4"],
 ) -> Float[Tensor, "V 3"]:
     """Linear blend skinning: each point under the weighted mean of its joints' transforms."""
-    blended = (weights[:, :, None, None] * transforms[joints]).sum(dim=1)
-    return torch.einsum("vij,vj->vi", blended[:, :3, :3], points) + blended[:, :3, 3]
+    return _apply(skin_transforms(joints, weights, transforms), points)
 
 
-def _skin_directions(directions: Tensor, joints: Tensor, weights: Tensor, transforms: Tensor) -> Tensor:
-    blended = (weights[:, :, None, None] * transforms[joints][..., :3, :3]).sum(dim=1)
-    return torch.nn.functional.normalize(torch.einsum("vij,vj->vi", blended, directions), dim=-1)
+def _apply(blended: Float[Tensor, "V 3 4"], points: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+    return torch.baddbmm(blended[:, :, 3:], blended[:, :, :3], points[:, :, None])[:, :, 0]
 
 
 def morph_part(part: Part, expression: dict[str, float]) -> Mesh:
-    """The part's mesh with ARKit weights applied; normals are recomputed where the surface moves."""
-    from avatar3d.mesh.normals import vertex_normals, weld_by_position
-
+    """The part's mesh with ARKit weights applied; normals turn with the surface where it moves."""
     if part.morphs is None:
         return part.mesh
-    weights = torch.tensor([expression.get(name, 0.0) for name in part.morphs.names])
-    if not weights.any():
-        return part.mesh
-    moved = torch.einsum("m,mvc->vc", weights.to(part.morphs.deltas), part.morphs.deltas)
-    vertices = part.mesh.vertices + moved
-    weld = weld_by_position(part.mesh.vertices)
-    changed = moved.norm(dim=-1, keepdim=True) > 1e-6
-    normals = torch.where(changed, vertex_normals(vertices, part.mesh.faces, weld), part.mesh.normals)
-    return replace(part.mesh, vertices=vertices, normals=normals)
+    mesh = part.mesh
+    active = [(i, expression[name]) for i, name in enumerate(part.morphs.names) if expression.get(name)]
+    if not active:
+        return mesh
+    moved = torch.zeros_like(mesh.vertices)
+    for index, weight in active:
+        moved += weight * part.morphs.deltas[index]
+    vertices = mesh.vertices + moved
+    changed = (moved.abs() > 1e-6).any(dim=1)
+    faces = mesh.faces[changed[mesh.faces].any(dim=1)]
+    near, faces = torch.unique(faces, return_inverse=True)
+    faces = faces.reshape(-1, 3)
+    weld = weld_by_position(mesh.vertices[near])
+    turn = vertex_normals(vertices[near], faces, weld) - vertex_normals(mesh.vertices[near], faces, weld)
+    turned = torch.nn.functional.normalize(mesh.normals[near] + turn, dim=-1)
+    normals = mesh.normals.clone()
+    normals[near] = torch.where(changed[near, None], turned, mesh.normals[near])
+    return replace(mesh, vertices=vertices, normals=normals)
 
 
 def pose_avatar(avatar: Avatar, pose: Pose, expression: dict[str, float] | None = None) -> list[tuple[Part, Mesh]]:
-    """Every part with its posed mesh. `expression` defaults to the avatar's own; weights are per ARKit name."""
+    """Every part with its posed mesh. `expression` defaults to the avatar's own; weights are per ARKit name.
+
+    Raises `PoseError` for a joint that the avatar does not have.
+    """
     transforms = joint_transforms(avatar.skeleton, pose)
     expression = avatar.expression if expression is None else expression
     posed = []
     for part in avatar.parts:
         mesh = morph_part(part, expression)
-        skin = part.skin
         if pose:
+            blended = skin_transforms(part.skin.joints, part.skin.weights, transforms)
+            normals = torch.bmm(blended[:, :, :3], mesh.normals[:, :, None])[:, :, 0]
             mesh = replace(
                 mesh,
-                vertices=skin_points(mesh.vertices, skin.joints, skin.weights, transforms),
-                normals=_skin_directions(mesh.normals, skin.joints, skin.weights, transforms),
+                vertices=_apply(blended, mesh.vertices),
+                normals=torch.nn.functional.normalize(normals, dim=-1),
             )
         posed.append((part, mesh))
     return posed
 
 
+ARM_DROP = 25.0
+ELBOW_EASE = 28.0
+FINGER_CURL = (7.0, 10.0, 7.0)
+THUMB_REST = 24.0
+"""Degrees from the rest pose: arms down, elbows straighter, the joints of each finger, the thumb to the index."""
+FINGERS = (("Index", 0.7, 5.0), ("Middle", 1.0, 0.0), ("Ring", 1.2, 4.0), ("Little", 1.35, 9.0))
+"""Share of the curl, and degrees towards the middle finger."""
+
+
 def relaxed_pose() -> Pose:
-    """Arms hanging a little away from the body: the pose of the pictures."""
+    """Arms hanging a little away from the body, elbows and fingers slightly bent: the pose of the pictures."""
     pose = {}
     for side, sign in (("left", -1.0), ("right", 1.0)):
-        pose[f"{side}UpperArm"] = rotate("z", sign * 28.0)
-        pose[f"{side}LowerArm"] = rotate("x", -12.0)
+        pose[f"{side}UpperArm"] = rotate("z", sign * ARM_DROP)
+        pose[f"{side}LowerArm"] = rotate("x", ELBOW_EASE)
+        pose |= _relaxed_hand(side)
+    return pose
+
+
+@cache
+def _relaxed_hand(side: str) -> Pose:
+    """Half-curled fingers that lie closer together than at rest; axes are those of the template's hand."""
+    template = load_template()
+
+    def head(name: str) -> Tensor:
+        return template.bone_heads[template.bone_names.index(f"{side}{name}")]
+
+    def turn(axis: Tensor, degrees: float) -> Tensor:
+        return axis_angle_to_quaternion(torch.nn.functional.normalize(axis, dim=0) * math.radians(degrees))
+
+    knuckles = (head("LittleProximal") - head("IndexProximal")) * (1.0 if side == "left" else -1.0)
+    middle = head("MiddleDistal") - head("MiddleProximal")
+    pose = {}
+    for finger, share, together in FINGERS:
+        for segment, degrees in zip(("Proximal", "Intermediate", "Distal"), FINGER_CURL, strict=True):
+            pose[f"{side}{finger}{segment}"] = turn(knuckles, share * degrees)
+        if together:
+            along = head(f"{finger}Distal") - head(f"{finger}Proximal")
+            sideways = turn(torch.linalg.cross(along, middle), together)
+            pose[f"{side}{finger}Proximal"] = quaternion_multiply(pose[f"{side}{finger}Proximal"], sideways)
+    thumb = head("ThumbDistal") - head("ThumbMetacarpal")
+    pose[f"{side}ThumbMetacarpal"] = turn(torch.linalg.cross(thumb, middle), THUMB_REST)
     return pose

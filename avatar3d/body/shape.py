@@ -77,7 +77,7 @@ def phenotype_of(spec: AvatarSpec) -> dict[str, float]:
     return {
         "gender": 1.0 - spec.gender,
         "age": anny_age(spec.age),
-        "muscle": spec.muscle,
+        "muscle": _toned(spec.muscle, spec.weight),
         "weight": spec.weight,
         "height": 0.2 + 0.35 * spec.height,
         "proportions": 1.0 - spec.proportions,
@@ -96,6 +96,15 @@ def ancestry_of(spec: AvatarSpec) -> dict[str, float]:
     total = spec.african + spec.asian + spec.european
     shares = {"african": spec.african, "asian": spec.asian, "caucasian": spec.european}
     return {k: (1 - ANCESTRY_BLEND) * v / total + ANCESTRY_BLEND / 3 for k, v in shares.items()}
+
+
+def _toned(muscle: float, weight: float) -> float:
+    """anny's muscle value. Its heavy and thin bodies only look it when muscle is low (with average muscle the body
+    mass index of men ends at 25), so weight away from the middle lowers it, except for the very muscular."""
+    away = 2 * weight - 1
+    lower = 0.85 * max(away, 0.0) + 0.35 * max(-away, 0.0)
+    spared = max(2 * muscle - 1, 0.0) ** 2
+    return muscle * (1 - lower * (1 - spared))
 
 
 def anny_age(years: float) -> float:
