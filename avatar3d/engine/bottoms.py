@@ -56,8 +56,8 @@ TROUSERS = _legs(LONG_Y, 0.014, 0.94, 0.0045)
 JEANS = _legs(LONG_Y, 0.009, 0.92, 0.0045)
 SHORTS = _legs(SHORT_Y, 0.020, 0.97, 0.0035)
 WEAVES = {"trousers": "twill", "jeans": "denim", "shorts": "twill"}
-SKIRT = Skirt(hem=0.50, flare=0.030, waves=0.030)
-DRESS_SKIRT = Skirt(hem=0.47, flare=0.055, waves=0.045, band=0.012)
+SKIRT = Skirt(hem=0.50, flare=0.045, waves=0.030)
+DRESS_SKIRT = Skirt(hem=0.47, flare=0.062, waves=0.045, band=0.012, under_bodice=True)
 DESIGNS = {"trousers": TROUSERS, "jeans": JEANS, "shorts": SHORTS}
 
 

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from avatar3d.engine.colors import Rgb, luminance
+from avatar3d.engine.colors import Rgb
 from avatar3d.structures import Material
 
 Array = np.ndarray
@@ -162,20 +162,28 @@ def cloth_material(
 ) -> Material:
     """A double-sided material of one weave, color and pattern."""
     w = weave(weave_name)
-    base = np.array(color, np.float32)
-    mask = pattern_mask(pattern)[..., None].astype(np.float32)
-    mixed = base + (np.array(second, np.float32) - base) * mask
-    shade = w.shade[..., None].astype(np.float32)
-    # dark cloth still shows its threads: lift a little where the weave stands out
-    lift = 0.02 * (shade - 1) * (1 - luminance(color))
-    texture = np.clip(mixed * shade + lift, 0, 1)
+    if pattern == "plain":
+        texture, factor = _shade_texture(weave_name), (*color, 1.0)
+    else:
+        mask = pattern_mask(pattern)[..., None].astype(np.float32)
+        mixed = np.array(color, np.float32) * (1 - mask) + np.array(second, np.float32) * mask
+        shade = (w.shade / w.shade.max())[..., None].astype(np.float32)
+        texture, factor = torch.from_numpy(mixed * shade), (1.0, 1.0, 1.0, 1.0)
     return Material(
         name,
-        base_color_texture=torch.from_numpy(texture),
+        base_color=factor,
+        base_color_texture=texture,
         normal_texture=weave_normals(weave_name),
         roughness=w.roughness if roughness is None else roughness,
         double_sided=True,
     )
+
+
+@cache
+def _shade_texture(weave_name: str) -> torch.Tensor:
+    """(P, P, 3) light and dark of a weave, for a material whose color is plain."""
+    shade = weave(weave_name).shade
+    return torch.from_numpy((shade / shade.max()).astype(np.float32))[..., None].repeat(1, 1, 3)
 
 
 def plain_material(name: str, color: Rgb, roughness: float = 0.6, metallic: float = 0.0) -> Material:

@@ -51,8 +51,9 @@ class Design:
 
     @cached_property
     def folds_here(self) -> Array:
-        """(N,) fold displacements at the cloth's points."""
-        return self.folds(self.cloth.sheet.fields)
+        """(N,) fold displacements at the cloth's points, never through the skin; outwards only at the edges."""
+        sheet = self.cloth.sheet
+        return np.maximum(self.folds(sheet.fields), -0.6 * self.ease_here.room * sheet.free)
 
     @cached_property
     def covered(self) -> Array:

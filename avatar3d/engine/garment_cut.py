@@ -38,6 +38,8 @@ class Sheet:
     """(N, V): each point as weighted template vertices."""
     faces: Array
     """(F, 3), wound like the body."""
+    skin_rows: sparse.csr_matrix | None = None
+    """(N, V) template vertices whose skin weights the points take; `rows` when absent."""
 
     @cached_property
     def fields(self) -> Fields:
@@ -52,7 +54,7 @@ class Sheet:
     @cached_property
     def skin(self) -> tuple[Array, Array]:
         """Joints (N, 4) and weights (N, 4)."""
-        return top_joints(self.rows @ skin_matrix())
+        return top_joints((self.rows if self.skin_rows is None else self.skin_rows) @ skin_matrix())
 
     @cached_property
     def neighbors(self) -> tuple[Array, Array]:

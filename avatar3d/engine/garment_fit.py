@@ -82,7 +82,9 @@ def fit_cloth(sheet: Sheet, figure: Figure, ease: Ease, layers: Layers) -> Array
     for loop in sheet.level_rims:
         _level(points, loop)
     _relax(points, base, normals, slide, floor + 0.6 * ease.room, start, index, rim, ease.smooth)
-    return points
+    # where skin shows at the edges, the body as it is counts, not its low-passed shape
+    lack = np.where(sheet.free < 0.9, floor - ((points - skin) * normals).sum(axis=1), 0.0)
+    return points + np.maximum(lack, 0.0)[:, None] * normals
 
 
 def _level(points: Array, loop: Array) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 from scipy.spatial import cKDTree
 
 from avatar3d.engine.attach import Figure
@@ -34,12 +35,15 @@ class Skirt:
     """Flutes around the hem."""
     tight: float = 0.004
     band: float = 0.03
+    under_bodice: bool = False
+    """The waist is hidden by what continues the skirt upwards."""
 
     @cached_property
     def cloth(self) -> Cloth:
         """The cut cloth: panel 0 is the skirt, 1 its waistband."""
         band: Cut = lambda f: TOP_Y - self.band - f.y  # noqa: E731
         sheet = cut_cloth((lambda f: f.y - self.hem, lambda f: TOP_Y - f.y), (band,), 0.032, surface="skirt")
+        sheet = replace(sheet, skin_rows=_following_legs(sheet))
         panel = (sheet.fields.y[sheet.faces].mean(axis=1) > TOP_Y - self.band).astype(int)
         return Cloth(sheet, panel, (TRUNK, TRUNK))
 
@@ -54,7 +58,25 @@ class Skirt:
     def covered(self) -> Array:
         """(V,) template vertices that nobody can see under the skirt."""
         f = template_fields()
-        return (f.y < TOP_Y - 0.035) & (f.y > self.hem + 0.07) & (f.arm < 0.2) & (f.hand < 0.01)
+        top = TOP_Y + (0.02 if self.under_bodice else -0.035)
+        return (f.y < top) & (f.y > self.hem + 0.045) & (f.arm < 0.2) & (f.hand < 0.01)
+
+
+def _following_legs(sheet: Sheet) -> sparse.csr_matrix:
+    """(N, V) body vertices that each point moves with: the nearest ones, blended smoothly from leg to leg."""
+    body = _trunk_vertices()
+    tree = cKDTree(reference().vertices.numpy()[body])
+    distance, near = tree.query(sheet.points, k=8)
+    weight = 1.0 / np.maximum(distance, 0.01)
+    weight /= weight.sum(axis=1, keepdims=True)
+    count, total = sheet.rows.shape
+    owner = np.repeat(np.arange(count), near.shape[1])
+    rows = sparse.coo_matrix((weight.reshape(-1), (owner, body[near].reshape(-1))), (count, total)).tocsr()
+    start, index = sheet.neighbors
+    step = sparse.csr_matrix((np.repeat(1.0 / np.maximum(np.diff(start), 1), np.diff(start)), index, start))
+    for _ in range(6):
+        rows = 0.4 * rows + 0.6 * (step @ rows)
+    return rows
 
 
 def _trunk_vertices() -> Array:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from avatar3d.engine.attach import Figure
 from avatar3d.engine.colors import Rgb, color_rgb, luminance, shaded
 from avatar3d.engine.fabrics import cloth_material
 from avatar3d.engine.garment import Worn
-from avatar3d.engine.garment_fields import template_fields
+from avatar3d.engine.garment_fields import reference, template_fields
 from avatar3d.engine.garment_fit import Layers
 from avatar3d.engine.garment_last import Last, foot_vertices, make_last
 from avatar3d.engine.garment_solids import (
@@ -93,19 +95,20 @@ def make_shoes(spec: AvatarSpec, figure: Figure, layers: Layers) -> Worn:
         foot = (f.y < shape.cover) & (f.hand < 0.01)
         foot[f.y > 0.3] = False
         covered = foot
-        over = foot_vertices(shape.cover + 0.02)
-        for side in (over, _other_side(over)):
-            layers.stand_off[side] = np.maximum(layers.stand_off[side], 0.009)
+        over = _both_feet(shape.cover + 0.02)
+        layers.stand_off[over] = np.maximum(layers.stand_off[over], 0.009)
     return Worn(parts, covered)
 
 
-def _other_side(vertices: Array) -> Array:
-    """Mirror images of template vertices of the left leg."""
+@cache
+def _both_feet(up_to: float) -> Array:
+    """Template vertices of both feet and legs below a height of the reference body."""
     f = template_fields()
-    p = np.stack([f.x, f.y, f.z], axis=1)
-    right = np.flatnonzero((f.x < 0) & (f.y < 0.4))
-    gap = np.abs(p[right][:, None] - p[vertices][None] * np.array([-1.0, 1.0, 1.0])).sum(axis=2)
-    return right[gap.min(axis=1) < 1e-4]
+    left = foot_vertices(up_to)
+    body = reference().skin_vertices
+    points = np.stack([f.x, f.y, f.z], axis=1)
+    _, right = cKDTree(points[body]).query(points[left] * np.array([-1.0, 1.0, 1.0]))
+    return np.concatenate([left, body[right]])
 
 
 def _pair(figure: Figure, name: str, left: Solid, material) -> Part:
