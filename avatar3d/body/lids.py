@@ -59,6 +59,11 @@ def eye_sphere(template: Template, vertices: np.ndarray, side: str) -> tuple[np.
     return middle + fit[:3], float(np.sqrt(fit[3] + fit[:3] @ fit[:3]))
 
 
+def lid_grid(template: Template, side: str) -> np.ndarray:
+    """(RINGS + 1, C) vertices of one eye's lids, see the module; columns as in `lid_margin`."""
+    return _lids(template, side).grid
+
+
 def lid_margin(template: Template, side: str) -> np.ndarray:
     """(C,) vertices around one eye where lashes grow: the inner corner, the lower lid, the outer corner (column
     `OUTER_CORNER`), then the upper lid back to the inner corner."""

@@ -46,6 +46,12 @@ class _Lips:
     """(2,) right and left corner vertices."""
 
 
+def corner_vertices(template: Template) -> tuple[int, int]:
+    """The vertices of the right and of the left corner of the mouth."""
+    right, left = _lips(template).corners
+    return int(right), int(left)
+
+
 def openings(template: Template, vertices: np.ndarray) -> np.ndarray:
     """Gap between the lips at each of `COLUMNS`, metres; negative where they overlap."""
     lips = _lips(template)
