@@ -84,11 +84,12 @@ def lens_material(spec: AvatarSpec) -> Material:
     """Clear lenses with a faint streak of reflected light, or dark ones that lighten towards the cheek."""
     v = np.linspace(0, 1, 64)[:, None]
     u = np.linspace(0, 1, 64)[None, :]
-    streak = np.exp(-(((u + 0.55 * v - 0.62) / 0.10) ** 2)) + 0.5 * np.exp(-(((u + 0.55 * v - 0.86) / 0.035) ** 2))
+    slant = u + 0.55 * v
+    streak = np.exp(-(((slant - 0.34) / 0.10) ** 2)) + 0.5 * np.exp(-(((slant - 0.56) / 0.03) ** 2))
     image = np.ones((64, 64, 4), dtype=np.float32)
     if spec.lenses == "clear":
         image[..., :3] = np.array([0.45, 0.50, 0.53]) + (0.5 * np.minimum(streak, 1))[..., None]
-        image[..., 3] = 0.035 + 0.075 * streak * (1 - 0.6 * v)
+        image[..., 3] = 0.025 + 0.07 * streak * (1 - 0.8 * v)
     else:
         tint = np.array([0.060, 0.052, 0.048])
         image[..., :3] = tint + (0.10 * streak * (1 - v))[..., None] + 0.05 * v[..., None]

@@ -31,7 +31,7 @@ SCALP_SHADE_OTHER = 0.5
 """How much hair of each style darkens the scalp beneath it."""
 
 (
-    LIPS, MOUTH_LINE, RED, BLUSH, SOCKET, LID, SHADOW, LINER, RIM, BEARD, SCALP, OIL, FRECKLES, PALM, NAIL,
+    LIPS, MOUTH_LINE, RED, BLUSH, SOCKET, LID, SHADOW, LINER, RIM, BEARD, GOATEE, SCALP, OIL, FRECKLES, PALM, NAIL,
     UNDERWEAR, BANDEAU, AUREOLA, VEIN, INSIDE, CAVITY, MOTTLE, PATCH, GRAIN,
 ) = range(len(MASKS))  # fmt: skip
 
@@ -94,7 +94,9 @@ def _person(spec: AvatarSpec) -> tuple[np.ndarray, np.ndarray]:
     hair = hair + (np.array([60.0, 0, 1]) - hair) * min(1.0, spec.hair_grey) * 0.8
     grown = float(np.clip((spec.age - 15) / 5, 0, 1)) * spec.gender
     contrast = float(np.clip((tone.base[0] - hair[0]) / 45, 0, 1))
-    beard = {"none": 0.11 * np.clip(2 * grown - 1, 0, 1), "stubble": 0.44}.get(spec.beard_style, 0.35)
+    shaved = 0.11 * np.clip(2 * grown - 1, 0, 1)
+    beard = {"stubble": 0.44, "full": 0.35}.get(spec.beard_style, shaved) * (0.35 + 0.65 * contrast)
+    goatee = (0.35 if spec.beard_style == "goatee" else 0.0) * (0.35 + 0.65 * contrast)
     old = float(np.clip((spec.age - 30) / 45, 0, 1))
     lines = float(np.clip(spec.wrinkles * (0.25 + 0.75 * np.clip((spec.age - 18) / 45, 0, 1)), 0, 1))
     child = float(np.clip((16 - spec.age) / 8, 0, 1))
@@ -106,7 +108,7 @@ def _person(spec: AvatarSpec) -> tuple[np.ndarray, np.ndarray]:
     ).astype(np.float32)  # fmt: skip
     strengths = np.array(
         [
-            tone.light, spec.blush, spec.lipstick, spec.eyeshadow, beard * (0.35 + 0.65 * contrast),
+            tone.light, spec.blush, spec.lipstick, spec.eyeshadow, beard, goatee,
             SCALP_SHADE.get(spec.hair_style, SCALP_SHADE_OTHER), lines, old, child, spec.gender,
             float(spec.beard_style == "stubble"), float(spec.gender < 0.6 or spec.age < 14),
         ],
@@ -118,7 +120,7 @@ def _person(spec: AvatarSpec) -> tuple[np.ndarray, np.ndarray]:
 @njit(cache=True, fastmath=True)
 def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb, gamma):
     """Per texel: sRGB (N, 3), tangent-space normal (N, 3) and occlusion, roughness, metallic (N, 3)."""
-    light, blush, lipstick, eyeshadow, beard, scalp, lines, old, child, man, stubble, bandeau = strengths
+    light, blush, lipstick, eyeshadow, beard, goatee, scalp, lines, old, child, man, stubble, bandeau = strengths
     blood = 0.45 + 0.55 * light
     color = np.empty((len(masks), 3), np.float32)
     normal = np.empty((len(masks), 3), np.float32)
@@ -130,7 +132,7 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
         skin = 1.0 - m[INSIDE]
         cloth = max(m[UNDERWEAR], bandeau * m[BANDEAU])
         # blood, melanin and texture
-        lab[0] += (1.8 * m[MOTTLE] + 1.5 * m[PATCH] + 1.0 * m[GRAIN]) * (0.75 + 0.5 * old)
+        lab[0] += (1.8 * m[MOTTLE] + 1.6 * m[PATCH] + 1.3 * m[GRAIN]) * (0.75 + 0.5 * old)
         lab[1] += (1.9 * m[MOTTLE] - 1.3 * m[PATCH]) * blood
         lab[2] += 0.8 * m[MOTTLE]
         red = m[RED] * (0.95 + 0.35 * child + 0.25 * old)
@@ -152,7 +154,7 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
         for k in range(3):
             lab[k] += m[PALM] * (colors[2, k] - lab[k])
         # hair in and above the skin
-        shade = m[BEARD] * beard
+        shade = max(m[BEARD] * beard, m[GOATEE] * goatee)
         if stubble > 0:
             dots = min(max(0.35 + 1.1 * m[GRAIN], 0.0), 1.0)
             shade = m[BEARD] * beard * (0.50 + 0.75 * dots + 0.25 * m[PATCH])
@@ -178,9 +180,9 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
             fade = lip * (0.92 if lipstick < 0.05 else 0.98)
             for k in range(3):
                 lab[k] += fade * (colors[1, k] - lab[k])
-            lab[0] += lip * (1.2 * m[PATCH] + 0.8 * m[GRAIN]) - 0.6 * edge * light
+            lab[0] += lip * (1.6 * m[PATCH] + 1.2 * m[GRAIN] - 2.0 * m[MOTTLE]) - 1.2 * edge * light
             paint = lip * min(lipstick * 1.1, 0.92)
-            lab[0] += paint * (colors[6, 0] - lab[0]) * 0.92
+            lab[0] += paint * (colors[6, 0] - lab[0]) * (0.92 if colors[6, 0] < lab[0] else 0.62)
             lab[1] += paint * (0.88 * colors[6, 1] - lab[1])
             lab[2] += paint * (0.88 * colors[6, 2] - lab[2])
         lab[0] -= 13.0 * m[MOUTH_LINE] * (0.4 + 0.6 * lab[0] / 70.0)

@@ -22,9 +22,9 @@ from avatar3d.spec import AvatarSpec
 SIZE = 1024
 
 MASKS = (
-    "lips", "mouth_line", "red", "blush", "socket", "lid", "shadow", "liner", "rim", "beard", "scalp", "oil",
-    "freckles", "palm", "nail", "underwear", "bandeau", "aureola", "vein", "inside", "cavity", "mottle", "patch",
-    "grain",
+    "lips", "mouth_line", "red", "blush", "socket", "lid", "shadow", "liner", "rim", "beard", "goatee", "scalp",
+    "oil", "freckles", "palm", "nail", "underwear", "bandeau", "aureola", "vein", "inside", "cavity", "mottle",
+    "patch", "grain",
 )  # fmt: skip
 """Columns of `Canvas.masks`."""
 
@@ -92,7 +92,7 @@ def head_canvas() -> Canvas:
     masks["cavity"] = ramp(at[:, 1], 0.55, 0.10)
     masks["red"] = np.maximum(masks["red"], 0.75 * at[:, 2])
     outside = 1 - at[:, 0]
-    for name in ("lips", "mouth_line", "shadow", "liner", "rim", "beard"):
+    for name in ("lips", "mouth_line", "shadow", "liner", "rim", "beard", "goatee"):
         masks[name] = masks[name] * outside
     lips = masks["lips"]
     relief = {

@@ -156,7 +156,7 @@ def pores(p: np.ndarray) -> np.ndarray:
     coarse = blob(p, (0, -36, 25), (22, 18, 40)) + 0.8 * blob(p, (22, -30, 10), (16, 16, 30))
     grain = value_noise(p, 0.75, 91) + 0.7 * value_noise(p, 1.5, 92)
     pits = np.minimum(value_noise(p, 0.95, 93) + 0.25, 0.0)
-    return (0.016 * grain + (0.02 + 0.06 * np.minimum(coarse, 1)) * pits).astype(np.float32)
+    return (0.030 * grain + (0.04 + 0.11 * np.minimum(coarse, 1)) * pits).astype(np.float32)
 
 
 def lip_lines(p: np.ndarray, lips: np.ndarray) -> np.ndarray:
@@ -164,7 +164,7 @@ def lip_lines(p: np.ndarray, lips: np.ndarray) -> np.ndarray:
     folds = value_noise(p * np.float32([1.0, 0.10, 0.10]), 0.9, 95) + 0.6 * value_noise(
         p * np.float32([1, 0.2, 0.2]), 1.9, 96
     )
-    return (0.045 * folds * lips).astype(np.float32)
+    return (0.10 * folds * lips).astype(np.float32)
 
 
 def face_masks(p: np.ndarray) -> dict[str, np.ndarray]:
@@ -172,7 +172,7 @@ def face_masks(p: np.ndarray) -> dict[str, np.ndarray]:
     x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
     front = ramp(z, -25.0, 0.0)
     wobble = (0.35 * value_noise(p, 2.5, 61)).astype(np.float32)
-    lips = between(x, y + wobble, LIP_BOTTOM, LIP_TOP, 0.55) * ramp(z, -8.0, 0.0)
+    lips = between(x, y + wobble, LIP_BOTTOM, LIP_TOP, 0.8) * ramp(z, -8.0, 0.0)
     line_y = np.interp(x, MOUTH_LINE[:, 0], MOUTH_LINE[:, 1]).astype(np.float32)
     mouth_line = np.exp(-(((y - line_y) / 1.0) ** 2)) * ramp(x, 25.5, 22.0) * front
     upper_y = np.interp(x, LID_UPPER[:, 0], LID_UPPER[:, 1]).astype(np.float32)
@@ -205,6 +205,7 @@ def face_masks(p: np.ndarray) -> dict[str, np.ndarray]:
     nose = 0.9 * blob(p, (0, -40, 28), (13, 11, 30)) + 0.8 * blob(p, (15, -42, 15), (7, 8, 25))
     cheeks = blob(p, (38, -36, 5), (17, 15, 40))
     chin = blob(p, (0, -95, 20), (15, 9, 40))
+    beard = beard_region(p)
     return {
         "lips": lips,
         "mouth_line": mouth_line.astype(np.float32),
@@ -215,7 +216,8 @@ def face_masks(p: np.ndarray) -> dict[str, np.ndarray]:
         "shadow": shadow,
         "liner": liner,
         "rim": np.minimum(rim + inner, 1.0).astype(np.float32),
-        "beard": beard_region(p),
+        "beard": beard,
+        "goatee": beard * ramp(x, 34.0, 22.0) * ramp(y, -112.0, -104.0),
         "scalp": scalp_region(p),
         "oil": np.minimum(
             blob(p, (0, 40, 20), (28, 18, 40)) + blob(p, (0, -22, 25), (10, 26, 40)) + 0.6 * chin + 0.35 * cheeks,
