@@ -69,8 +69,10 @@ LOWER = (
     Tooth(10.0, 7.0, 9.4, 0.82, 0.90, 0.7),
 )
 JAW_ACTIONS = ("jawOpen", "jawLeft", "jawRight", "jawForward")
-TONGUE_FLATTENING = 0.55
-"""Height of the tongue above its base with the jaw open, as a share of that at rest."""
+TONGUE_HEIGHT = 0.6
+"""Height of the resting tongue above its base, as a share of the template's, which fills the mouth."""
+TONGUE_RETREAT = 0.10
+"""Share of its length by which the tip of the resting tongue is drawn back."""
 AROUND, RINGS = 8, 4
 GUM_COLUMNS = 4
 """Gum columns per tooth."""
@@ -229,22 +231,21 @@ def _gum(places, lines, along, edge, toward_gum, inward, size):
 
 
 def _tongue(figure: Figure, material: Material) -> Part:
-    """The template's tongue, moving with the jaw; it lies down when the jaw opens."""
+    """The template's tongue, lying low behind the lower teeth, moving with the jaw and out of the mouth."""
     part = surface_part(figure, "tongue", "tongue", "tongue", material)
     template = figure.body.template
     corner, _, _ = template.surface("tongue")
-    points = part.mesh.vertices.numpy().astype(np.float64)
-    flat = points.copy()
-    floor = np.quantile(points[:, 1], 0.2)
-    flat[:, 1] = np.where(points[:, 1] > floor, floor + TONGUE_FLATTENING * (points[:, 1] - floor), points[:, 1])
-    deltas = figure.actions[:, corner].clone()
-    jaw = _jaw_deltas(figure, points)
-    for name in JAW_ACTIONS:
-        a = template.action_names.index(name)
-        deltas[a] = torch.from_numpy(jaw[a]).float()
-    opening = template.action_names.index("jawOpen")
-    deltas[opening] = torch.from_numpy(_jaw_deltas(figure, flat)[opening] + flat - points).float()
-    return replace(part, morphs=moving_morphs(figure, deltas))
+    given = part.mesh.vertices.numpy().astype(np.float64)
+    floor = np.quantile(given[:, 1], 0.15)
+    points = given.copy()
+    above = np.maximum(given[:, 1] - floor, 0.0)
+    points[:, 1] -= (1 - TONGUE_HEIGHT) * above
+    points[:, 2] -= TONGUE_RETREAT * (given[:, 2] - given[:, 2].min())
+    deltas = torch.from_numpy(_jaw_deltas(figure, points)).float()
+    out = template.action_names.index("tongueOut")
+    deltas[out] = figure.actions[out, corner] + torch.from_numpy(given - points).float()
+    mesh = replace(part.mesh, vertices=torch.from_numpy(points).float())
+    return replace(part, mesh=mesh, morphs=moving_morphs(figure, deltas))
 
 
 def _jaw_deltas(figure: Figure, points: np.ndarray) -> np.ndarray:
