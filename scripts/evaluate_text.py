@@ -22,8 +22,8 @@ import torch
 import tyro
 from keyword_matcher import KeywordMatcher
 
-from avatar3d.conditioning.model import TextModel, load_text_model
-from avatar3d.conditioning.prompt import condition, sample_specs, sample_vectors, understand
+from avatar3d.conditioning.model import TextModel, condition, load_text_model
+from avatar3d.conditioning.prompt import sample_specs, sample_vectors, understand
 from avatar3d.conditioning.words import tokenize
 from avatar3d.diffusion.samplers import ddim, dpm_solver_2m, heun
 from avatar3d.engine.captions import choose
@@ -138,7 +138,7 @@ def understood(text: str, model: TextModel) -> list[str]:
 
 
 def sample(found: Sequence[Sequence[str]], model: TextModel, config: Config, generator: np.random.Generator):
-    said = condition(found, model)
+    said = condition(found, model.config)
     noise = torch.from_numpy(
         generator.standard_normal((len(said), model.denoiser.enter.in_features), dtype=np.float32)
     )

@@ -24,7 +24,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from avatar3d.conditioning.model import MODEL_TYPE, TextConfig, build_denoiser, build_reader, encode
+from avatar3d.conditioning.model import MODEL_TYPE, TextConfig, build_denoiser, build_reader, condition, encode
 from avatar3d.conditioning.reader import reading_loss
 from avatar3d.conditioning.words import Lexicon, load_lexicon, tokenize
 from avatar3d.diffusion.levels import T_MAX, T_MIN
@@ -65,7 +65,9 @@ def main(config: Config) -> None:
     model: nn.Module = build_reader(text, lexicon) if config.part == "reader" else build_denoiser(text)
     print(f"{config.part}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
     step_loss = (
-        reader_loss(model, text, lexicon, config) if config.part == "reader" else denoiser_loss(model, config)
+        reader_loss(model, text, lexicon, config)
+        if config.part == "reader"
+        else denoiser_loss(model, text, config)
     )
     train(model, step_loss, text, config)
 
@@ -136,15 +138,28 @@ def reader_loss(model: nn.Module, text: TextConfig, lexicon: Lexicon, config: Co
         total = torch.zeros(())
         for rows in np.array_split(order, 5):
             words, vectors, grams, mask = encode([texts[i] for i in rows], text, lexicon)
-            if text.encoder == "both":
-                known = (vectors.abs().sum(-1) > 0) & (words > 0)
-                dropped = torch.from_numpy(generator.random(words.shape) < 0.3) & known
-                words = torch.where(dropped, 0, words)
+            words, vectors, grams = forgetful(words, vectors, grams, generator)
             part = reading_loss(model(words, vectors, grams, mask), target[rows], sizes)
             total = total + part * (len(rows) / len(texts))
         return total
 
     return loss
+
+
+def forgetful(words: Tensor, vectors: Tensor, grams: Tensor | None, generator: np.random.Generator):
+    """Make some words look untaught: without their trained vector, with a blurred meaning or no spelling.
+
+    What is left must then do, as it must for words that captions never taught.
+    """
+    dice = torch.from_numpy(generator.random((4, *words.shape), dtype=np.float32))
+    words = torch.where(dice[0] < 0.3, 0, words)
+    blur = torch.from_numpy(generator.standard_normal(vectors.shape, dtype=np.float32))
+    blurred = nn.functional.normalize(vectors + 0.09 * blur, dim=-1)
+    told = (vectors.abs().sum(-1, keepdim=True) > 0) & (dice[2, ..., None] > 0.1)
+    vectors = torch.where(dice[1, ..., None] < 0.6, blurred, vectors) * told
+    if grams is not None:
+        grams = torch.where(dice[3, ..., None] < 0.15, 0, grams)
+    return words, vectors, grams
 
 
 def _distractors(text: TextConfig, lexicon: Lexicon) -> list[str]:
@@ -157,7 +172,7 @@ def _distractors(text: TextConfig, lexicon: Lexicon) -> list[str]:
     return [w for w, n in zip(some, near, strict=True) if n < 0.5]
 
 
-def denoiser_loss(model: nn.Module, config: Config):
+def denoiser_loss(model: nn.Module, text: TextConfig, config: Config):
     """step -> loss on fresh people with statements about them; a tenth of the conditions are emptied."""
     people: dict[int, People] = {}
 
@@ -166,27 +181,24 @@ def denoiser_loss(model: nn.Module, config: Config):
         block = step // 100
         if block not in people:
             people.clear()
-            own = np.random.default_rng((config.seed, 2, block))
-            people[block] = make_people(own, config.pool)
-        column = {name: i for i, name in enumerate(statements())}
+            people[block] = make_people(np.random.default_rng((config.seed, 2, block)), config.pool)
         vectors = np.empty((config.batch, people[block].vectors.shape[1]), dtype=np.float32)
-        condition = torch.zeros(config.batch, len(column))
+        said: list[list[str]] = []
         odd = config.batch // 25
         spliced = people_from(splice(people[block], generator, odd))
         for i in range(config.batch):
             if i < odd:
                 vectors[i] = spliced.vectors[i]
-                said = choose(spliced.true[i], generator)
+                own = choose(spliced.true[i], generator)
             else:
-                row, said = draw(people[block], generator)
+                row, own = draw(people[block], generator, int(generator.geometric(0.12)))
                 vectors[i] = people[block].vectors[row]
-            if generator.random() >= 0.1:
-                condition[i, [column[name] for name in said.values()]] = 1.0
+            said.append([] if generator.random() < 0.1 else list(own.values()))
         target = torch.from_numpy(vectors)
         noise = torch.from_numpy(generator.standard_normal(vectors.shape, dtype=np.float32))
         even = (np.arange(config.batch) + generator.random()) / config.batch
         t = torch.from_numpy((T_MIN + (T_MAX - T_MIN) * generator.permutation(even)).astype(np.float32))
-        numbers, choices = model.loss(target, noise, t, condition)  # type: ignore[operator]
+        numbers, choices = model.loss(target, noise, t, condition(said, text))  # type: ignore[operator]
         return {"numbers": numbers, "choices": choices}
 
     return loss

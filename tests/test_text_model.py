@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from avatar3d.conditioning.model import MODEL_TYPE, build_denoiser, correct, encode, load_text_model
+from avatar3d.conditioning.model import MODEL_TYPE, build_denoiser, condition, correct, encode, load_text_model
 from avatar3d.conditioning.prompt import (
     PromptError,
     check_prompt,
-    condition,
     default_model,
     read,
     sample_from,
@@ -226,7 +225,7 @@ def test_the_last_seed_wraps(model):
 def test_people_are_as_the_prompt_says(model):
     said = ("gender.woman", "age.old", "hat.fedora", "hat_color.red", "top_color.green", "eyewear.sunglasses")
     noise = torch.randn(100, model.denoiser.enter.in_features, generator=torch.Generator().manual_seed(0))
-    vectors = sample_vectors(condition([said] * 100, model), noise, model)
+    vectors = sample_vectors(condition([said] * 100, model.config), noise, model)
     columns = columns_from_vectors(vectors)
     for name in said:
         assert matrix(statements()[name].accepted, columns).mean() > 0.95, name
@@ -258,7 +257,9 @@ def test_agreement_on_captions(split, bar, model):
     said = [choose(true, generator, count=3) for true in people.true]
     found = read([compose(s, generator, split) for s in said], model)
     vectors = sample_vectors(
-        condition(found, model), torch.from_numpy(generator.standard_normal((300, 315), dtype=np.float32)), model
+        condition(found, model.config),
+        torch.from_numpy(generator.standard_normal((300, 315), dtype=np.float32)),
+        model,
     )
     columns = columns_from_vectors(vectors)
     hits = [matrix(statements()[n].accepted, columns)[i] for i, s in enumerate(said) for n in s.values()]
@@ -267,7 +268,7 @@ def test_agreement_on_captions(split, bar, model):
 
 def test_guidance_makes_a_difference_and_one_is_off(model):
     noise = torch.randn(1, model.denoiser.enter.in_features, generator=torch.Generator().manual_seed(0))
-    said = condition([["age.old"]], model)
+    said = condition([["age.old"]], model.config)
     plain, guided = (sample_vectors(said, noise, model, guidance=g) for g in (1.0, 3.0))
     assert not np.array_equal(plain, guided)
     assert np.array_equal(plain, sample_vectors(said, noise, model, guidance=1.0))

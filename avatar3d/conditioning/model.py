@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avatar3d.conditioning.reader import Reader, gram_buckets
+from avatar3d.conditioning.reader import GRAMS, Reader, gram_buckets
 from avatar3d.conditioning.words import Lexicon, load_lexicon, nearest_spelling, tokenize
 from avatar3d.diffusion.denoiser import SpecDenoiser
 from avatar3d.weights import WeightsError, load_state, load_tensors
@@ -58,7 +58,7 @@ class TextModel:
 def build_reader(config: TextConfig, lexicon: Lexicon) -> Reader:
     trained = len(config.vocabulary) + 1 if config.encoder != "distilled" else 1
     distilled = lexicon.vectors.shape[1] if config.encoder != "own" else 0
-    return Reader(list(config.attribute_of), trained, distilled, ngrams=config.encoder == "own")
+    return Reader(list(config.attribute_of), trained, distilled, ngrams=config.encoder != "distilled")
 
 
 def build_denoiser(config: TextConfig) -> SpecDenoiser:
@@ -83,6 +83,22 @@ def load_text_model(path: Path, words: Path) -> TextModel:
     return TextModel(config, lexicon, reader, denoiser)
 
 
+def condition(statements: Sequence[Sequence[str]], config: TextConfig) -> Tensor:
+    """(B, S) condition vectors: 1 where a statement is made; an age in years also speaks for its neighbors."""
+    column = {name: i for i, name in enumerate(config.statements)}
+    said = np.zeros((len(statements), len(column)), dtype=np.float32)
+    for i, names in enumerate(statements):
+        for name in names:
+            if name.startswith("age.is_"):
+                years = int(name.removeprefix("age.is_"))
+                for other in range(years - 6, years + 7):
+                    if f"age.is_{other}" in column:
+                        said[i, column[f"age.is_{other}"]] = np.exp(-0.5 * ((other - years) / 2.5) ** 2)
+            else:
+                said[i, column[name]] = 1.0
+    return torch.from_numpy(said)
+
+
 def encode(
     texts: Sequence[str], config: TextConfig, lexicon: Lexicon
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
@@ -91,7 +107,7 @@ def encode(
     length = max(len(row) for row in rows)
     words = np.zeros((len(rows), length), dtype=np.int64)
     vectors = np.zeros((len(rows), length, lexicon.vectors.shape[1]), dtype=np.float32)
-    grams = np.zeros((len(rows), length, 16), dtype=np.int64) if config.encoder == "own" else None
+    grams = np.zeros((len(rows), length, GRAMS), dtype=np.int64) if config.encoder != "distilled" else None
     mask = np.zeros((len(rows), length), dtype=bool)
     for i, row in enumerate(rows):
         mask[i, : len(row)] = True

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avatar3d.conditioning.model import TextModel, correct, encode, load_text_model
+from avatar3d.conditioning.model import TextModel, condition, correct, encode, load_text_model
 from avatar3d.conditioning.reader import statement_index
 from avatar3d.conditioning.words import BOUNDARY, tokenize
 from avatar3d.diffusion.guidance import guide
@@ -129,7 +129,7 @@ def sample_from(
 ) -> list[AvatarSpec]:  # fmt: skip
     """As `sample_specs`, from statements that were read already."""
     model = model or default_model()
-    said = condition([statements], model)
+    said = condition([statements], model.config)
     specs = []
     for i in range(count):
         own = (seed + i) % SEEDS
@@ -155,15 +155,6 @@ def sample_vectors(
         return guide(conditional, model.denoiser(x, times, silence), guidance)
 
     return sampler(denoise, noise, steps(step_count)).numpy()
-
-
-def condition(statements: Sequence[Sequence[str]], model: TextModel) -> Tensor:
-    """(B, S): 1 where a statement is made."""
-    column = {name: i for i, name in enumerate(model.config.statements)}
-    said = torch.zeros(len(statements), len(column))
-    for i, names in enumerate(statements):
-        said[i, [column[name] for name in names]] = 1.0
-    return said
 
 
 @torch.no_grad()

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 NGRAM_BUCKETS = 4096
+GRAMS = 12
+"""Hashed letter trigrams that stand for the spelling of a word."""
 
 
 class Reader(nn.Module):
@@ -60,7 +62,7 @@ class Reader(nn.Module):
         """
         h = self.trained(words)
         if self.distilled is not None:
-            h = h + self.distilled(vectors)
+            h = h + self.distilled(vectors * vectors.shape[-1] ** 0.5)
         if self.ngrams is not None and grams is not None:
             h = h + self.ngrams(grams.flatten(0, 1)).view(*words.shape, -1)
         h = h * mask[..., None]
@@ -132,7 +134,7 @@ def reading_loss(logits: Tensor, target: Tensor, sizes: list[int]) -> Tensor:
     return total
 
 
-def gram_buckets(word: str, count: int = 16) -> list[int]:
+def gram_buckets(word: str, count: int = GRAMS) -> list[int]:
     """Hashed letter trigrams of a word (and the word itself), cycled to a fixed count."""
     marked = f"<{word}>"
     grams = [marked] + [marked[i : i + 3] for i in range(len(marked) - 2)]

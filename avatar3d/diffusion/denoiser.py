@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from avatar3d.diffusion.levels import alpha_sigma
 from avatar3d.spec import vector_layout, vector_size
 
+CONDITION_GAIN = 10.0
+"""Conditions are mostly zeros: without a gain their weights, which move by the rate a step, lag behind."""
+
 NUMBER_SD = 0.5
 """Assumed standard deviation of a number in the spec vector."""
 
@@ -42,6 +45,7 @@ class SpecDenoiser(nn.Module):
     def raw(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """(B, D) network output: corrections of numbers and log priors of choices, at times t (B,)."""
         angles = t[:, None] * torch.exp2(torch.arange(16, device=x.device) * 0.5) * math.pi
+        condition = CONDITION_GAIN * condition
         e = self.time(torch.cat([angles.sin(), angles.cos()], 1)) + self.condition(condition)
         e = self.mix(nn.functional.silu(e))
         h = self.enter(x)

@@ -55,7 +55,7 @@ class _Speaker:
 
     def words(self, block: str, role: str) -> str:
         lists = wordings()[block][role]
-        phrase = self.one(lists[self.split])
+        phrase = self.one(lists[self.split] or lists["train"])
         return phrase.format(their=self.their, they=self.they, them=self.them) if "{" in phrase else phrase
 
     def take(self, attribute: str) -> str | None:
@@ -65,7 +65,7 @@ class _Speaker:
         """One of the roles that the block has, each as likely as it has wordings."""
         own = wordings()[block]
         weighted = [r for r in roles if r in own for _ in own[r][self.split]]
-        return self.one(weighted)
+        return self.one(weighted or [r for r in roles if r in own])
 
     def add(self, kind: str, text: str) -> None:
         self.fragments.append((kind, text))
@@ -136,7 +136,8 @@ class _Speaker:
             n = int(name[3:])
             role = self.role("age.exact", ("adj", "is", "is"))
             shown = number_words(n) if self.random() < 0.25 else str(n)
-            text = self.one(wordings()["age.exact"][role][self.split]).format(n=shown, w=number_words(n))
+            lists = wordings()["age.exact"][role]
+            text = self.one(lists[self.split] or lists["train"]).format(n=shown, w=number_words(n))
             self.add(role, text)
         elif name[0].isdigit():
             ten = int(name[:2])

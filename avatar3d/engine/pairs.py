@@ -39,8 +39,8 @@ def people_from(vectors: np.ndarray) -> People:
     return People(vectors, true, rows)
 
 
-def draw(people: People, generator: np.random.Generator) -> tuple[int, dict[str, str]]:
-    """A person (row) and statements about them.
+def draw(people: People, generator: np.random.Generator, count: int | None = None) -> tuple[int, dict[str, str]]:
+    """A person (row) and statements about them, `count` of them or a random number.
 
     One statement is in focus: it is drawn first, all statements alike, and the person among those for whom it
     holds. So rare things are seen often, while everything that is not said stays distributed as in the
@@ -51,7 +51,7 @@ def draw(people: People, generator: np.random.Generator) -> tuple[int, dict[str,
         focus = _focus(generator)
     rows = people.rows[focus]
     row = int(rows[int(generator.random() * len(rows))])
-    names = choose_attributes(generator)
+    names = choose_attributes(generator, count)
     return row, choose(people.true[row], generator, focus=focus, chosen=names[1:])
 
 

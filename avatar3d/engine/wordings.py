@@ -27,7 +27,8 @@ def wordings() -> dict[str, dict[str, dict[Split, tuple[str, ...]]]]:
         elif line and not line.startswith("#"):
             role, _, rest = line.partition(": ")
             train, _, held_out = rest.partition(" | ")
-            block[role] = {"train": tuple(train.split(", ")), "held_out": tuple(held_out.split(", "))}
+            block[role] = {"train": tuple(train.split(", "))}
+            block[role]["held_out"] = tuple(held_out.split(", ")) if held_out else ()
     return found
 
 
