@@ -103,7 +103,8 @@ def make_last(figure: Figure, front_top: float, back_top: float, rings: int, roo
 
 def _angle(t: Array, h: Array, height: float, sign: float) -> float:
     """Polar angle of the front (sign 1) or the back (-1) of the leg at a height."""
-    outermost = (sign * t[np.abs(h - height) < 0.012]).max()
+    off = np.abs(h - height)
+    outermost = (sign * t[off < max(0.012, off.min() + 0.004)]).max()
     return float(np.arctan2(height, sign * outermost))
 
 
