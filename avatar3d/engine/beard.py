@@ -12,7 +12,7 @@ from torch import Tensor
 from avatar3d.engine.attach import Figure, anchored_morphs, anchored_skin
 from avatar3d.engine.face_chart import Patch, lay_patch
 from avatar3d.engine.hair_chart import scalp_of, unit
-from avatar3d.engine.hair_strands import Growth, Obstacle, Pieces, grow, obstacle_of, ribbons
+from avatar3d.engine.hair_strands import Growth, Obstacle, Pieces, grow, obstacle_of, outside, ribbons
 from avatar3d.engine.hair_texture import (
     STRIPS,
     CAP_SHAPE,
@@ -26,7 +26,7 @@ from avatar3d.engine.hair_texture import (
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Material, Mesh, Part
 
-AROUND, DOWN = 56, 36
+AROUND, DOWN = 46, 30
 """Cells of the grid over the lower face."""
 ORIGIN = np.array([0.0, 1.535, 0.070])
 SIDE = np.radians(104)
@@ -118,7 +118,7 @@ def stubble_texture(spec: AvatarSpec) -> Float[Tensor, "256 1024 4"]:
     else:
         alpha = np.clip(1.7 * density, 0, 1) * np.clip(0.90 + 0.08 * dots, 0, 1)
     grey = np.clip(spec.hair_grey * (1.2 + 0.5 * dots), 0, 1)[..., None]
-    color = (hair_color(spec) * (1 - grey) + grey_color(spec) * grey)
+    color = hair_color(spec) * (1 - grey) + grey_color(spec) * grey
     color = color * np.interp(hair_color(spec).mean() + 0.5 * spec.hair_grey, [0.2, 0.6], [0.68, 0.85])
     return torch.from_numpy(np.dstack([np.broadcast_to(color, (*alpha.shape, 3)), alpha]).astype(np.float32))
 
@@ -136,9 +136,10 @@ def _ribbons(
     rng = np.random.default_rng([spec.seed, 4713])
     scalp = scalp_of(figure)
     body = obstacle_of(figure, scalp)
-    rows = _pick_roots(patch, density, {"moustache": 150, "goatee": 260, "full": 430}[spec.beard_style], rng)
+    rows = _pick_roots(patch, density, {"moustache": 150, "goatee": 250, "full": 400}[spec.beard_style], rng)
     slide = np.cross(normals[rows], rng.uniform(-0.0014 * scalp.size, 0.0014 * scalp.size, (len(rows), 3)))
     pieces = _grown(spec, patch.reference[rows], points[rows] + slide, normals[rows], body, scalp.size, rng)
+    pieces = outside(pieces, body)
     anchor = patch.anchor(rows[pieces.strand])
     material = Material(
         "hair_beard", base_color_texture=strand_texture(spec), roughness=0.65, alpha_mode="MASK", alpha_cutoff=0.45,

@@ -13,7 +13,7 @@ from avatar3d.engine.hair_long import bob, long_straight, long_wavy
 from avatar3d.engine.hair_roots import HeadOfHair
 from avatar3d.engine.hair_ropes import afro, dreadlocks
 from avatar3d.engine.hair_short import balding, curly, mohawk, quiff, short, side_part
-from avatar3d.engine.hair_strands import Pieces, join, obstacle_of
+from avatar3d.engine.hair_strands import Pieces, join, obstacle_of, outside
 from avatar3d.engine.hair_texture import strand_texture
 from avatar3d.engine.hair_tied import braids, bun, ponytail
 from avatar3d.spec import AvatarSpec
@@ -39,7 +39,7 @@ def make_hair(spec: AvatarSpec, figure: Figure) -> list[Part]:
     if spec.hair_style in STYLES:
         body = obstacle_of(figure, scalp)
         hair = HeadOfHair(spec, figure, scalp, body, np.random.default_rng([spec.seed, 4711]))
-        pieces = join(STYLES[spec.hair_style](hair))
+        pieces = outside(join(STYLES[spec.hair_style](hair)), body)
         parts.append(_strands_part(spec, figure, pieces if spec.hat == "none" else pressed(pieces, figure, body)))
     return parts
 

@@ -108,13 +108,15 @@ def scalp_of(figure: Figure) -> Scalp:
 def on_faces(figure: Figure, faces: np.ndarray, bary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points and unit normals at barycentrics (N, 3) of faces (N, 3), on the surface that the vertex normals round.
 
-    Phong tessellation (Boubekeur and Alexa 2008) with shape factor 3/4.
+    Phong tessellation (Boubekeur and Alexa 2008) with shape factor 3/4, outwards only.
     """
     vertices, normals = figure.vertices.numpy()[faces], figure.normals.numpy()[faces]
     flat = (vertices * bary[..., None]).sum(axis=1)
     heights = ((flat[:, None] - vertices) * normals).sum(axis=-1, keepdims=True)
     curved = ((flat[:, None] - heights * normals) * bary[..., None]).sum(axis=1)
-    return 0.25 * flat + 0.75 * curved, unit((normals * bary[..., None]).sum(axis=1))
+    normal = unit((normals * bary[..., None]).sum(axis=1))
+    rise = np.maximum(((curved - flat) * normal).sum(axis=1, keepdims=True), 0)
+    return flat + 0.75 * rise * normal, normal
 
 
 @cache
@@ -197,7 +199,7 @@ class ReferenceHead:
     vertices: np.ndarray
     normals: np.ndarray
     faces: np.ndarray
-    """(F, 3) skin triangles above the shoulders."""
+    """(F, 3) skin triangles above the shoulders, without the inside of the mouth."""
     ears: np.ndarray
     """(V,) share of ear at each welded vertex."""
 
@@ -211,12 +213,19 @@ def reference_head() -> ReferenceHead:
     normals = vertex_normals(body.vertices, skin).numpy()
     vertices = body.vertices.numpy()
     welded = skin.numpy()
-    mask = load_masks()["ears"].numpy()
-    height, width = mask.shape
-    cells = np.stack([uv[:, 1].numpy() * height - 0.5, uv[:, 0].numpy() * width - 0.5])
-    ears = np.zeros(len(vertices))
-    np.maximum.at(ears, corner.numpy(), map_coordinates(mask, cells, order=1, mode="nearest"))
-    return ReferenceHead(vertices, normals, welded[vertices[welded][:, :, 1].min(axis=1) > 1.40], ears)
+    cells = np.stack([uv[:, 1].numpy(), uv[:, 0].numpy()])
+    ears, mouth = (_at_vertices(load_masks()[name].numpy(), cells, corner.numpy(), len(vertices)) for name in
+                   ("ears", "inside-mouth"))  # fmt: skip
+    outside = (vertices[welded][:, :, 1].min(axis=1) > 1.40) & (mouth[welded].min(axis=1) < 0.5)
+    return ReferenceHead(vertices, normals, welded[outside], ears)
+
+
+def _at_vertices(mask: np.ndarray, cells: np.ndarray, corner: np.ndarray, count: int) -> np.ndarray:
+    """Largest value of a picture at the texture coordinates (v, u) of each welded vertex."""
+    size = np.array(mask.shape)[:, None]
+    values = np.zeros(count)
+    np.maximum.at(values, corner, map_coordinates(mask, cells * size - 0.5, order=1, mode="nearest"))
+    return values
 
 
 def cast_rays(

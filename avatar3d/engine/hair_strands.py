@@ -6,7 +6,7 @@ S strands of K points are arrays (S, K, 3), root first.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -199,6 +199,12 @@ class Pieces:
     uv: np.ndarray
     faces: np.ndarray
     strand: np.ndarray
+
+
+def outside(pieces: Pieces, body: Obstacle, gap: float = 0.0008) -> Pieces:
+    """The pieces with vertices that sank into the body lifted to `gap` metres over it."""
+    d, n = body.distance(pieces.vertices)
+    return replace(pieces, vertices=pieces.vertices + n * np.maximum(gap - d, 0)[:, None])
 
 
 def join(pieces: list[Pieces]) -> Pieces:

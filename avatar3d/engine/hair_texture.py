@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numba import njit
 from scipy.ndimage import gaussian_filter, zoom
 from torch import Tensor
 
@@ -35,7 +36,11 @@ def hair_color(spec: AvatarSpec) -> np.ndarray:
 
 def grey_color(spec: AvatarSpec) -> np.ndarray:
     """(3,) sRGB of a person's grey strands: whiter with age."""
-    return np.array([0.60, 0.60, 0.605]) + 0.24 * np.clip((spec.age - 50) / 40, 0, 1)
+    return np.full(3, _silver(spec.age))
+
+
+def _silver(age: float) -> float:
+    return float(0.60 + 0.24 * np.clip((age - 50) / 40, 0, 1))
 
 
 def strip_of(variant: int | np.ndarray, temple: int | np.ndarray) -> np.ndarray:
@@ -92,13 +97,39 @@ def _sheet(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return light, np.ones(shape), np.clip(0.5 + 0.3 * other / other.std(), 0, 1)
 
 
+@njit(cache=True)
+def _paint(
+    light: np.ndarray,
+    alpha: np.ndarray,
+    number: np.ndarray,
+    middle: np.ndarray,
+    half: np.ndarray,
+    tint: float,
+    name: float,
+) -> None:
+    """Draw one strand over a strip: its middle and half width per row in [-1, 1] across, darker at its edges."""
+    rows, columns = light.shape
+    for row in range(rows):
+        if half[row] <= 0:
+            continue
+        low = int((middle[row] - half[row] + 1) / 2 * columns) - 1
+        high = int((middle[row] + half[row] + 1) / 2 * columns) + 2
+        for column in range(max(low, 0), min(high, columns)):
+            away = abs((column + 0.5) / columns * 2 - 1 - middle[row])
+            cover = min(max((half[row] - away) * columns / 2 + 0.6, 0.0), 1.0)
+            edge = min(away / half[row], 1.0)
+            light[row, column] += cover * (tint * (1 - 0.14 * edge * edge) - light[row, column])
+            alpha[row, column] = max(alpha[row, column], cover)
+            if cover > 0.5:
+                number[row, column] = name
+
+
 def _strip(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Locks that taper to points, drawn as strands side by side, and a few strands on their own."""
     if kind in ("coil", "twist", "sheet"):
         return {"coil": _coil, "twist": _twist, "sheet": _sheet}[kind](rng)
     locks, body, split = {"dense": (7, 0.93, 0.45), "loose": (6, 0.90, 0.15), "wisp": (4, 0.6, 0.05)}[kind]
-    v = (np.arange(STRIP_HEIGHT) + 0.5)[:, None] / STRIP_HEIGHT
-    u = ((np.arange(STRIP_WIDTH) + 0.5) / STRIP_WIDTH * 2 - 1)[None]
+    v = (np.arange(STRIP_HEIGHT) + 0.5) / STRIP_HEIGHT
     light, alpha = np.full((STRIP_HEIGHT, STRIP_WIDTH), 0.35), np.zeros((STRIP_HEIGHT, STRIP_WIDTH))
     number = np.full(light.shape, 0.5)
     homes = (np.arange(locks) + 0.5) / locks * 2 - 1 + rng.uniform(-0.5, 0.5, locks) / locks
@@ -107,48 +138,49 @@ def _strip(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray,
         width = body / locks * rng.uniform(1.15, 1.7)
         lean = rng.normal(0, 0.10)
         taper = np.clip((end - v) / (end - split), 0, 1) ** 0.9
-        middle = home * (body - 0.5 * body / locks) * (1 - 0.15 * v - 0.18 * np.clip((v - split) / (1 - split), 0, 1) ** 1.3) + lean * np.clip(v - split, 0, 1) ** 2 / (
-            1 - split
-        )
+        middle = home * (body - 0.5 * body / locks) * (
+            1 - 0.15 * v - 0.18 * np.clip((v - split) / (1 - split), 0, 1) ** 1.3
+        ) + lean * np.clip(v - split, 0, 1) ** 2 / (1 - split)
         tone = rng.normal(0, 0.06)
         for strand in rng.permutation(np.linspace(-1, 1, 14) + rng.normal(0, 0.09, 14)):
             birth = 0.03 + 0.15 * (home + 0.85 * strand * width) ** 2 + rng.uniform(0, 0.04)
             born = np.clip((v - birth) / 0.02, 0, 1)
-            half = rng.uniform(0.07, 0.19) * width * np.maximum(taper, 0.0) * born
-            center = middle + strand * 0.85 * width * taper
-            across = np.abs(u - center) / np.maximum(half, 1e-4)
-            cover = np.clip((half - np.abs(u - center)) * STRIP_WIDTH / 2 + 0.6, 0, 1) * (taper * born > 0)
+            half = rng.uniform(0.07, 0.19) * width * taper * born
             tint = np.clip(0.47 + tone + rng.normal(0, 0.10) - 0.08 * abs(strand), 0.05, 1)
-            light = light * (1 - cover) + tint * (1 - 0.14 * across.clip(0, 1) ** 2) * cover
-            number = np.where(cover > 0.5, rng.random(), number)
-            alpha = np.maximum(alpha, cover)
+            _paint(light, alpha, number, middle + strand * 0.85 * width * taper, half, tint, rng.random())
     for _ in range(2):
         home, end = rng.uniform(-0.6, 0.6), rng.uniform(0.7, 0.93)
-        center = home * (1 - 0.2 * v) + rng.normal(0, 0.12) * v * v
-        half = 0.038 * np.clip((end - v) / 0.2, 0, 1) ** 0.5
-        cover = np.clip((half - np.abs(u - center)) * STRIP_WIDTH / 2 + 0.5, 0, 1) * (v < end) * (v > 0.06)
-        light = light * (1 - cover) + rng.uniform(0.3, 0.8) * cover
-        alpha = np.maximum(alpha, cover)
-    return light, alpha * (np.abs(u) < 0.985) * (v < 0.94), number
+        half = 0.038 * np.clip((end - v) / 0.2, 0, 1) ** 0.5 * (v > 0.06)
+        middle = home * (1 - 0.2 * v) + rng.normal(0, 0.12) * v * v
+        _paint(light, alpha, number, middle, half, rng.uniform(0.3, 0.8), rng.random())
+    u = (np.arange(STRIP_WIDTH) + 0.5) / STRIP_WIDTH * 2 - 1
+    return light, alpha * (np.abs(u) < 0.985) * (v < 0.94)[:, None], number
 
 
 def strand_texture(spec: AvatarSpec) -> Float[Tensor, "256 1792 4"]:
-    """The atlas of strips in a person's colors; the strand runs down the image."""
-    light, alpha, number = strand_pattern()
-    v = np.linspace(0, 1, STRIP_HEIGHT)[:, None, None]
+    """The atlas of strips in a person's colors; the strand runs down the image. Hair and beard share it."""
+    return _colored_atlas(spec.hair_color, float(spec.hair_grey), float(spec.age))
+
+
+@lru_cache(maxsize=2)
+def _colored_atlas(name: str, grey: float, age: float) -> Tensor:
+    light, alpha, number = (a.astype(np.float32) for a in strand_pattern())
+    v = np.linspace(0, 1, STRIP_HEIGHT, dtype=np.float32)[:, None]
     temple = (np.arange(light.shape[1]) // STRIP_WIDTH >= len(VARIANTS))[None]
-    grey = spec.hair_grey
-    share = np.where(
-        temple, np.clip(1.7 * grey, 0, 1), np.clip(1.25 * grey - 0.25 * (1 - grey) * (grey < 1), 0, 1)
-    )
-    is_grey = np.clip((share - number) / 0.06 + 0.5 * (share > 0), 0, 1)[..., None]
-    color = hair_color(spec) * (1 - is_grey) + grey_color(spec) * is_grey
-    contrast = np.interp(hair_color(spec).mean(), [0.1, 0.6], [1.0, 0.62])
-    shade = 1 + contrast * (light - 0.45)[..., None] + 0.10 * (number - 0.5)[..., None]
-    shade = shade * (0.80 + 0.20 * np.clip(v / 0.25, 0, 1)) * (1 + 0.06 * v)
-    warm = 1 + 0.05 * (((7.3 * number) % 1) - 0.5)[..., None] * np.array([1.0, 0.1, -1.0])
-    rgb = np.clip(color * shade * warm, 0, 1)
-    return torch.from_numpy(np.concatenate([rgb, alpha[..., None]], axis=-1).astype(np.float32))
+    early, late = min(1.7 * grey, 1.0), grey if grey == 1 else max(1.5 * grey - 0.25, 0.0)
+    share = np.where(temple, early, min(late, 1.0)).astype(np.float32)
+    is_grey = np.clip((share - number) / 0.06 + 0.5 * (share > 0), 0, 1)
+    color, silver = np.float32(COLORS[name]), np.float32(_silver(age))
+    contrast = np.float32(np.interp(color.mean(), [0.1, 0.6], [1.0, 0.62]))
+    shade = 1 + contrast * (light - 0.45) + 0.10 * (number - 0.5)
+    shade *= (0.80 + 0.20 * np.clip(v / 0.25, 0, 1)) * (1 + 0.06 * v)
+    warm = 0.05 * (((7.3 * number) % 1) - 0.5)
+    out = np.empty((*light.shape, 4), dtype=np.float32)
+    for channel, tilt in enumerate((1.0, 0.1, -1.0)):
+        mixed = color[channel] + is_grey * (silver - color[channel])
+        np.clip(mixed * shade * (1 + np.float32(tilt) * warm), 0, 1, out=out[..., channel])
+    out[..., 3] = alpha
+    return torch.from_numpy(out)
 
 
 CAP_SHAPE = (256, 1024)
