@@ -14,7 +14,7 @@ from avatar3d.body.shape import shape_body
 from avatar3d.engine.attach import Figure
 from avatar3d.engine.eyes import IRIS_SHARE, TEXTURE, eye_texture, make_eyes
 from avatar3d.engine.skin import make_skin, skin_material
-from avatar3d.engine.skin_canvas import MASKS, SIZE, Canvas, body_canvas, head_canvas, head_layout
+from avatar3d.engine.skin_canvas import MASKS, RELIEF, SIZE, Canvas, body_canvas, head_canvas, head_layout
 from avatar3d.engine.skin_tone import GAMMA, XYZ_TO_RGB, lab_of, skin_tone
 from avatar3d.engine.texels import spots, texels_of, value_noise
 from avatar3d.spec import AvatarSpec
@@ -233,8 +233,11 @@ def test_wrinkles_bend_the_normals_of_the_old_only():
     old = texture(replace(BARE, age=80, wrinkles=1.0), head_canvas(), "normal_texture")
     child = texture(replace(BARE, age=8, wrinkles=1.0), head_canvas(), "normal_texture")
     forehead = (head_canvas().points[:, 1] > 30) & (head_canvas().points[:, 1] < 60)
-    bend = [np.abs(n[forehead, :2] - 0.5).mean() for n in (flat, old, child)]
-    assert bend[1] > 2 * bend[0] and bend[2] < 0.6 * bend[1]
+    # how much of the creases' slope the normals carry: 0.5 encodes all of it
+    slope = head_canvas().slopes[forehead, RELIEF.index("deep"), 1]
+    carried = [((n[forehead, 1] - 0.5) * slope).sum() / (slope**2).sum() for n in (flat, old, child)]
+    assert carried[1] == pytest.approx(0.5, abs=0.06)
+    assert abs(carried[0]) < 0.05 and carried[2] < 0.6 * carried[1]
 
 
 def test_lips_are_redder_and_the_eye_corners_symmetric():

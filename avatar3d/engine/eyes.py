@@ -160,11 +160,11 @@ def _lid_shadow(figure: Figure, side: str, lid: str, material: Material) -> Part
         for share in rows:
             p = margin - center
             p = p + torch.tensor([0.0, sign * share * reach, 0.0])
-            flat = p[:, :2] / half[:2]
-            depth = (1 - (flat**2).sum(1)).clamp_min(0.02).sqrt() * (half[0] + half[1]) / 2
+            flat = p[..., :2] / half[:2]
+            depth = (1 - (flat**2).sum(-1)).clamp_min(0.02).sqrt() * (half[0] + half[1]) / 2
             lift = 1 + 0.6 * BULGE
-            layers.append(torch.cat([p[:, :2], depth[:, None] * lift + 0.0002], 1) + center)
-        return torch.cat(layers)
+            layers.append(torch.cat([p[..., :2], depth[..., None] * lift + 0.0002], -1) + center)
+        return torch.cat(layers, dim=-2)
 
     vertices = strip(figure.vertices[rim])
     n = len(rim)
@@ -177,7 +177,7 @@ def _lid_shadow(figure: Figure, side: str, lid: str, material: Material) -> Part
     u = torch.linspace(0, 1, n).repeat(len(rows))
     top = 0.02 if lid == "upper" else 0.35
     v = torch.tensor([top, 0.5 * (top + 0.98), 0.98]).repeat_interleave(n)
-    deltas = torch.stack([strip(figure.vertices[rim] + a[rim]) - vertices for a in figure.actions])
+    deltas = strip(figure.vertices[rim] + figure.actions[:, rim]) - vertices
     anchor = anchor_nearest(figure, vertices)
     normals = torch.nn.functional.normalize(vertices - center, dim=1)
     mesh = Mesh(vertices, faces_t, normals, torch.stack([u, v], 1), material)

@@ -128,7 +128,8 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
     lab = np.empty(3, np.float32)
     for i in range(len(masks)):
         m = masks[i]
-        lab[:] = colors[0]
+        for k in range(3):
+            lab[k] = colors[0, k]
         skin = 1.0 - m[INSIDE]
         cloth = max(m[UNDERWEAR], bandeau * m[BANDEAU])
         # blood, melanin and texture
@@ -229,7 +230,7 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
     return color, normal, orm
 
 
-@njit(cache=True, fastmath=True, inline="always")
+@njit(cache=True, fastmath=True)
 def _to_srgb(lab, xyz_to_rgb, gamma, out):
     fy = (min(max(lab[0], 2.0), 98.0) + 16.0) / 116.0
     fx, fz = fy + lab[1] / 500.0, fy - lab[2] / 200.0

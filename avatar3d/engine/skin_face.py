@@ -94,8 +94,11 @@ def between(x: np.ndarray, y: np.ndarray, lower: np.ndarray, upper: np.ndarray, 
 def stroke_distance(x, y, line, reach):
     """(N, 2) distance from points to a polyline (`reach` if farther) and position along it in [0, 1]."""
     out = np.empty((len(x), 2), dtype=np.float32)
-    low_x, high_x = line[:, 0].min() - reach, line[:, 0].max() + reach
-    low_y, high_y = line[:, 1].min() - reach, line[:, 1].max() + reach
+    low_x, high_x, low_y, high_y = line[0, 0], line[0, 0], line[0, 1], line[0, 1]
+    for k in range(1, len(line)):
+        low_x, high_x = min(low_x, line[k, 0]), max(high_x, line[k, 0])
+        low_y, high_y = min(low_y, line[k, 1]), max(high_y, line[k, 1])
+    low_x, high_x, low_y, high_y = low_x - reach, high_x + reach, low_y - reach, high_y + reach
     for i in range(len(x)):
         out[i, 0], out[i, 1] = reach, 0.0
         if x[i] < low_x or x[i] > high_x or y[i] < low_y or y[i] > high_y:

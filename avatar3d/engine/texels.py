@@ -129,7 +129,7 @@ def _slopes(grid, index, height, points):
     return out
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def hash_unit(x, y, z, salt):
     """A number in [0, 1) from whole numbers: the same ones give the same number."""
     h = np.uint32(x) * np.uint32(374761393) + np.uint32(y) * np.uint32(668265263)
