@@ -25,7 +25,7 @@ OVERLAP = 0.00015
 """Metres by which closed lips overlap, so that no light passes."""
 DEEPEST = 0.001
 """Largest overlap that a closed mouth may have."""
-ROUNDS = 3
+ROUNDS = 6
 """Passes of measuring and closing; a vertex lies between columns, so one pass leaves a little."""
 FADE = 0.006
 """Deviation of the Gaussian that carries a correction into the lips, metres on the template."""
