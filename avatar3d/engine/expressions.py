@@ -9,8 +9,7 @@ from avatar3d.spec import AvatarSpec
 EXPRESSION_WEIGHTS: dict[str, dict[str, float]] = {
     "neutral": {"mouthSmile": 0.05, "mouthPress": 0.03, "eyeWide": 0.06},
     "smile": {
-        "mouthSmile": 0.52, "cheekSquint": 0.42, "eyeSquint": 0.18, "mouthUpperUp": 0.20, "mouthDimple": 0.08,
-        "browOuterUp": 0.08, "jawOpen": 0.06,
+        "mouthSmile": 0.58, "cheekSquint": 0.45, "eyeSquint": 0.16, "mouthDimple": 0.10, "browOuterUp": 0.08,
     },
     "sad": {
         "mouthFrown": 0.62, "browInnerUp": 0.75, "browDown": 0.10, "mouthShrugLower": 0.22, "eyeLookDown": 0.18,
@@ -21,7 +20,7 @@ EXPRESSION_WEIGHTS: dict[str, dict[str, float]] = {
         "jawForward": 0.15,
     },
     "surprised": {
-        "eyeWide": 0.75, "browInnerUp": 0.70, "browOuterUp": 0.75, "jawOpen": 0.34, "mouthFunnel": 0.12,
+        "eyeWide": 0.75, "browInnerUp": 0.70, "browOuterUp": 0.75, "jawOpen": 0.30, "mouthFunnel": 0.10,
     },
 }  # fmt: skip
 """Names without a side stand for the left and the right action where ARKit has two."""
