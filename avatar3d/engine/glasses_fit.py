@@ -217,13 +217,14 @@ def _temple(figure: Figure, surface: HeadSurface, fit: Fit, style: Style) -> tup
     tip[:, 0] = np.where(side > 0, side, over[0])
     path = np.concatenate([arm, tip])
     for _ in range(2):
-        path = _over_ear(surface, _smooth(path), thick, tall, unit)
+        path = _smooth(path)
+        path[:22] = _over_ear(surface, path[:22], thick, tall, unit)
         beside = _clear_of_side(surface, path[:, 2], path[:, 1], thick, unit)
         path[:, 0] = np.maximum(path[:, 0], beside)
         highest = 15 + int(path[15:28, 1].argmax())
-        path[: highest + 1, 1] = _taut(
-            path[: highest + 1, 2], path[: highest + 1, 1], path[0, 1], path[highest, 1]
-        )
+        for stretch in (slice(0, highest + 1), slice(highest, None)):
+            z, y = path[stretch, 2], path[stretch, 1]
+            path[stretch, 1] = _taut(z, y, y[0], y[-1])
     corner = np.array([hinge[0], start[1], start[2] - 1.5 * unit])
     t = np.linspace(0, 1, 7)[:, None]
     end_piece = (1 - t) ** 2 * start + 2 * t * (1 - t) * corner + t**2 * (hinge + np.array([0, 0, 0.5 * unit]))

@@ -95,7 +95,7 @@ def _person(spec: AvatarSpec) -> tuple[np.ndarray, np.ndarray]:
     grown = float(np.clip((spec.age - 15) / 5, 0, 1)) * spec.gender
     contrast = float(np.clip((tone.base[0] - hair[0]) / 45, 0, 1))
     shaved = 0.11 * np.clip(2 * grown - 1, 0, 1)
-    beard = {"stubble": 0.44, "full": 0.35}.get(spec.beard_style, shaved) * (0.35 + 0.65 * contrast)
+    beard = {"stubble": 0.44, "full": 0.20}.get(spec.beard_style, shaved) * (0.35 + 0.65 * contrast)
     goatee = (0.35 if spec.beard_style == "goatee" else 0.0) * (0.35 + 0.65 * contrast)
     old = float(np.clip((spec.age - 30) / 45, 0, 1))
     lines = float(np.clip(spec.wrinkles * (0.25 + 0.75 * np.clip((spec.age - 18) / 45, 0, 1)), 0, 1))
