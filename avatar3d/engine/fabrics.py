@@ -69,7 +69,7 @@ def weave(name: str) -> Weave:
         height = 0.5 * np.cos(tau * wales * u) + 0.25 * np.cos(
             tau * courses * v + np.pi * (np.floor(wales * u) % 2)
         )
-        return Weave(height, 1 + 0.030 * height + 0.03 * tile_noise(6, 1), 0.88, 0.35)
+        return Weave(height, 1 + 0.030 * height + 0.010 * tile_noise(6, 1), 0.88, 0.35)
     if name == "rib":
         height = np.sqrt(np.abs(np.cos(np.pi * 24 * u)))
         return Weave(height, 0.84 + 0.18 * height + 0.02 * tile_noise(40, 2), 0.9, 1.6)
@@ -86,9 +86,9 @@ def weave(name: str) -> Weave:
         height = np.cos(tau * 150 * u) * np.cos(tau * 150 * v)
         return Weave(height, 1 + 0.015 * height + 0.015 * tile_noise(8, 4), 0.8, 0.12)
     if name == "denim":
-        twill = np.cos(tau * (80 * u + 80 * v)) + 0.4 * tile_noise(160, 5, 1)
-        slub = tile_noise(64, 6, 2) * 0.5 + np.repeat(tile_noise(64, 7, 1)[:1], PIXELS, 0)
-        return Weave(twill, 1 + 0.10 * twill + 0.07 * slub + 0.05 * tile_noise(4, 8), 0.85, 0.55)
+        twill = np.cos(tau * (64 * u + 64 * v)) + 0.5 * tile_noise(160, 5, 1)
+        slub = np.repeat(tile_noise(96, 7, 2)[:1], PIXELS, 0) + 0.6 * tile_noise(64, 6, 2)
+        return Weave(twill, 1 + 0.10 * twill + 0.10 * slub + 0.06 * tile_noise(3, 8), 0.85, 0.6)
     if name == "twill":
         lines = np.cos(tau * (90 * u + 90 * v))
         return Weave(lines, 1 + 0.025 * lines + 0.02 * tile_noise(6, 9), 0.82, 0.3)
@@ -128,7 +128,7 @@ def weave_normals(name: str) -> torch.Tensor:
 
 @cache
 def pattern_mask(pattern: str) -> Array:
-    """(P, P) share of the pattern's color: 0 plain; horizontal stripes, checks (half where one band lies), dots."""
+    """(P, P) share of the pattern's color: 0 when plain; stripes run across, checks are half where one band lies."""
     u, v = _grid()
     soft = 1.5 / PIXELS
 

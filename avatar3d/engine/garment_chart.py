@@ -88,6 +88,16 @@ def _leg(points: Array, f: Fields, figure: Figure) -> tuple[Array, Array, float]
     return _near(angle, f.leg_angle) / (2 * np.pi), points[:, 1].max() + 0.05 - points[:, 1], 1.35 * size
 
 
+def _skirt(points: Array, f: Fields, figure: Figure) -> tuple[Array, Array, float]:
+    low, high = points.min(axis=0), points.max(axis=0)
+    middle = (low[2] + high[2]) / 2
+    width, depth = (high[0] - low[0]) / 2, (high[2] - low[2]) / 2
+    angle = _near(np.arctan2(points[:, 0], points[:, 2] - middle), f.trunk_angle)
+    around = 0.85 * np.pi * (3 * (width + depth) - np.sqrt((3 * width + depth) * (width + 3 * depth)))
+    return _equal_arc(angle, width, depth), high[1] + 0.05 - points[:, 1], around
+
+
 TRUNK = Chart(lambda f: f.trunk_angle, _trunk)
 SLEEVE = Chart(lambda f: f.arm_angle, _sleeve)
+SKIRT = Chart(lambda f: f.trunk_angle, _skirt)
 LEG = Chart(lambda f: f.leg_angle, _leg)

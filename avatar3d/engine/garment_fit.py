@@ -24,7 +24,7 @@ class Ease:
     """Distance added beyond the tight fit."""
     clearance: float = 0.004
     """Least distance from what is beneath."""
-    tension: int = 40
+    tension: int = 90
     """Sweeps of tightening: more bridge wider hollows."""
     hang: Array | float = 0.0
     """Where positive (N,), cloth below an overhang (bust, belly) falls with this share of straightness."""
@@ -88,13 +88,20 @@ def fit_cloth(sheet: Sheet, figure: Figure, ease: Ease, layers: Layers) -> Array
 
 
 def _level(points: Array, loop: Array) -> None:
-    """Keep only the slowest waves of a hem's height over its own plane (in place)."""
+    """Make a hem convex, and keep only the slowest waves of its height over its own plane (in place)."""
     p = points[loop] - points[loop].mean(axis=0)
     normal = np.linalg.svd(p, full_matrices=False)[2][2]
     height = p @ normal
     waves = np.fft.rfft(height)
     waves[3:] = 0
-    points[loop] += (np.fft.irfft(waves, len(loop)) - height)[:, None] * normal
+    flat = p - height[:, None] * normal
+    radius = np.linalg.norm(flat, axis=1, keepdims=True)
+    outward = flat / np.maximum(radius, 1e-9)
+    span = outward @ outward.T  # a hem is stretched: its outline is convex
+    reach = np.where(span > 0.1, (outward @ flat.T).max(axis=1)[None] / np.maximum(span, 0.1), np.inf).min(axis=1)
+    points[loop] += (reach[:, None] - radius) * outward + (np.fft.irfft(waves, len(loop)) - height)[
+        :, None
+    ] * normal
 
 
 def _axis(figure: Figure, sheet: Sheet, points: Array) -> Array:

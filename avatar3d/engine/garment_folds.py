@@ -51,7 +51,13 @@ def trunk_folds(f: Fields, depth: float = 0.0035, hem: float = 0.86) -> Array:
     skirted = np.exp(-((np.maximum(f.y - hem, 0) / 0.07) ** 2))
     waves = np.sin(7.0 * f.trunk_angle + 2.0 * noise + 0.7)
     trunk = np.clip((0.6 - f.arm) / 0.3, 0, 1)
-    return depth * trunk * (waist * patch * slanted + 0.4 * pit * fan + 0.9 * skirted * waves)
+    # long folds fall from the shoulder blades and the bust
+    falling = np.exp(-(((f.y - 1.05) / 0.15) ** 2)) * np.clip(0.2 + 0.9 * _slow(f.x, f.y, f.z, 0.35, 5), 0, 1)
+    long = _crease(11.0 * f.trunk_angle + 9.0 * (f.y - 1.05) * np.sign(f.x) + 1.5 * noise)
+    waist = 1.25 * waist
+    return depth * trunk * 0.75 * falling * long + depth * trunk * (
+        waist * patch * slanted + 0.4 * pit * fan + 0.9 * skirted * waves
+    )
 
 
 def leg_folds(f: Fields, depth: float = 0.004, hem: float = 0.06) -> Array:

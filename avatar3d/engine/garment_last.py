@@ -119,7 +119,7 @@ def _reach(polar: Array, radius: Array, angles: Array) -> Array:
 
 
 def _ring(t: Array, side: Array, h: Array, front: Array, back: Array, room: float) -> Array:
-    """(AROUND, 3) along, lateral, height: the convex outline of the points near the plane through front and back."""
+    """(AROUND, 3) along, lateral, height: the convex outline of the points near a plane through front and back."""
     center, axis = (front + back) / 2, front - back
     reach = np.linalg.norm(axis) / 2
     axis = axis / (2 * reach)

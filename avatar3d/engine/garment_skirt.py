@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from avatar3d.engine.attach import Figure
-from avatar3d.engine.garment_chart import TRUNK
+from avatar3d.engine.garment_chart import SKIRT
 from avatar3d.engine.garment_cut import Cut, Sheet, cut_cloth
 from avatar3d.engine.garment_fields import reference, template_fields
 from avatar3d.engine.garment_fit import Layers
@@ -45,7 +45,7 @@ class Skirt:
         sheet = cut_cloth((lambda f: f.y - self.hem, lambda f: TOP_Y - f.y), (band,), 0.032, surface="skirt")
         sheet = replace(sheet, skin_rows=_following_legs(sheet))
         panel = (sheet.fields.y[sheet.faces].mean(axis=1) > TOP_Y - self.band).astype(int)
-        return Cloth(sheet, panel, (TRUNK, TRUNK))
+        return Cloth(sheet, panel, (SKIRT, SKIRT))
 
     @cached_property
     def near(self) -> Array:
@@ -105,12 +105,15 @@ def drape_skirt(skirt: Skirt, figure: Figure, layers: Layers) -> Array:
     start, index = sheet.neighbors
     width = np.diff(start)
     owner = np.repeat(np.arange(len(points)), width)
-    for _ in range(6):
+    for _ in range(5):
         gap = ((points[:, None] - touch) * facing).sum(axis=2)
         lack = np.clip(np.where(outside, floor - gap, 0.0).max(axis=1), 0.0, 0.08)
-        spread = np.zeros(len(points))
-        np.maximum.at(spread, owner, lack[index])
-        points = points + np.maximum(lack, 0.7 * spread)[:, None] * out
+        push = lack.copy()
+        for _ in range(3):
+            spread = np.zeros(len(points))
+            np.add.at(spread, owner, push[index])
+            push = np.maximum(lack, 0.9 * spread / np.maximum(width, 1))
+        points = points + push[:, None] * out
     high = np.flatnonzero(f.y > 0.80)
     gap = ((points[:, None] - touch) * facing).sum(axis=2)[high]
     np.maximum.at(layers.stand_off, skirt.near[high].reshape(-1), np.clip(gap, 0.0, 0.05).reshape(-1) + 0.002)

@@ -1,7 +1,7 @@
 """What makes a garment that garment: collars, plackets, pockets, a hood, lapels, a tie, zips and buttons.
 
-Every trim is a function of the design's sheet that returns sites; they are found once and put on each figure's cloth.
-Heights and widths are metres on the reference body.
+Every trim is found once on the design's sheet and put on each figure's cloth. Heights and widths are metres on the
+reference body.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from avatar3d.engine.garment_sites import (
     Site,
     back_site,
     front_site,
+    leg_site,
     neck_site,
     rectangle,
     strip,
@@ -237,6 +238,39 @@ def hood(sheet: Sheet, neck: float) -> Trim:
     out = bulge + 0.010 * behind[None] * np.exp(-((share / 0.08) ** 2))
     site = neck_site(sheet, np.stack(np.broadcast_arrays(turn[None], distance), axis=-1))
     return Trim((site,), lambda s, p, n: [s.slab(p, n, out, 0.012)])
+
+
+def leg_seam(sheet: Sheet, side: float, angle: float, top: float, low: float, radius: float = 0.0009) -> Trim:
+    """A seam down a leg at an angle about it (0 outside, pi/2 in front)."""
+    y = np.linspace(top, low, 22)
+    return line(leg_site(sheet, side, np.stack([np.full_like(y, angle), y], 1)[None]), 0.0004, radius, 3)
+
+
+def leg_ring(sheet: Sheet, side: float, y: float, radius: float = 0.0008) -> Trim:
+    """Stitching around a trouser leg."""
+    angle = np.linspace(-np.pi + 0.02, np.pi - 0.02, 24)
+    return line(leg_site(sheet, side, np.stack([angle, np.full_like(angle, y)], 1)[None]), 0.0006, radius, 3)
+
+
+def back_pocket(sheet: Sheet, side: float, y: float = 0.885) -> Trim:
+    """A patch pocket on the seat."""
+    g = rectangle(0.035, 0.115, y - 0.050, y + 0.045, 8, 7)
+    low = np.clip((y - 0.025 - g[..., 1]) / 0.025, 0, 1)
+    g[..., 1] -= 0.012 * low * (1 - np.abs(g[..., 0] - 0.075) / 0.04)
+    g[..., 0] *= side
+    return patch(back_site(sheet, g if side < 0 else g[:, ::-1]), 0.0025, 0.004)
+
+
+def hip_pocket(sheet: Sheet, side: float) -> Trim:
+    """The curved edge of a front pocket."""
+    curve = [(0.075, 0.95), (0.082, 0.925), (0.098, 0.908), (0.118, 0.898), (0.134, 0.894)]
+    return line(front_line(sheet, [(side * x, y) for x, y in curve], 14), 0.0008, 0.0011, 3)
+
+
+def fly(sheet: Sheet) -> Trim:
+    """The stitched flap over a zip."""
+    curve = [(0.028, 0.95), (0.028, 0.915), (0.022, 0.895), (0.004, 0.882)]
+    return line(front_line(sheet, curve, 16), 0.0008, 0.0010, 3)
 
 
 def side_seams(sheet: Sheet, top: float, low: float) -> list[Trim]:

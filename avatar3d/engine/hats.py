@@ -46,7 +46,7 @@ class Head:
         return np.maximum(mean, self.radii[near].max(1) - 0.004).reshape(direction.shape[:-1])
 
     def dome(self, turn: Array, rise: Array, out: Array | float) -> Array:
-        """Points (..., 3) of the world: turn 0 is the front, a quarter the left; rise from 0 (line) to pi/2 (crown)."""
+        """World points (..., 3): turn 0 is the front, a quarter the left; rise from 0 (line) to pi/2 (crown)."""
         d = np.stack(
             np.broadcast_arrays(np.sin(turn) * np.cos(rise), np.sin(rise), np.cos(turn) * np.cos(rise)), axis=-1
         )
@@ -184,7 +184,8 @@ def _fedora(head: Head, color: Rgb) -> list[tuple[str, list[Solid], Material]]:
     turn = _turns()
     rim = (head.dome(turn, np.full(AROUND, 0.02), 0.003) - head.center) @ head.axes.T
     size = np.abs(rim[:, 2]).max()
-    tall = 0.98 * size
+    skull = float(head.radius(np.array([[0.0, 1.0, 0.0]]))[0]) + head.clearance
+    tall = max(0.98 * size, skull + 0.044)
     forward = np.cos(turn)
 
     def ring(scale: float, height: float) -> Array:
@@ -201,7 +202,7 @@ def _fedora(head: Head, color: Rgb) -> list[tuple[str, list[Solid], Material]]:
     for s in (0.60, 0.42, 0.22, 0.02):
         r = ring(s, 0.985 * tall)
         across = np.abs(r[:, 0]) / (0.5 * size)
-        r[:, 1] -= 0.30 * size * np.exp(-((across / 0.55) ** 2)) * (1 - 0.25 * forward)
+        r[:, 1] -= 0.022 * np.exp(-((across / 0.55) ** 2)) * (0.8 + 0.4 * forward)
         top.append(r)
     crown = loft(head.world(np.stack(rows + top)), closed=True)
 

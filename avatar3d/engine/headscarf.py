@@ -20,7 +20,7 @@ from avatar3d.structures import Part, Skin
 
 Array = np.ndarray
 
-COLUMNS = 61
+COLUMNS = 45
 CROWN, BROW_LINE, TEMPLE, CHEEK, JAW, CHIN, NECK_LOW = 1.662, 1.612, 1.585, 1.53, 1.49, 1.462, 1.405
 """Heights on the reference head at which the opening's shape is given."""
 
@@ -37,7 +37,7 @@ CAPE = Design(
     charts=(TRUNK,),
     ease=lambda f: Ease(0.006 + 0.010 * np.clip((0.13 - f.neck()) / 0.07, 0, 1), clearance=0.004, tension=120),
     folds=_cape_folds,
-    longest=0.02,
+    longest=0.03,
 )
 
 
@@ -70,8 +70,9 @@ def _shaded_as_one(solid: Solid) -> Solid:
     _, group = np.unique(np.round(solid.points * 1e6).astype(np.int64), axis=0, return_inverse=True)
     total = np.zeros((group.max() + 1, 3))
     np.add.at(total, group.reshape(-1), solid.normals)
-    normals = total[group.reshape(-1)]
-    return replace(solid, normals=normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9))
+    shared = total[group.reshape(-1)]
+    length = np.linalg.norm(shared, axis=1, keepdims=True)
+    return replace(solid, normals=np.where(length > 0.3, shared / np.maximum(length, 1e-9), solid.normals))
 
 
 def _opening(y: Array) -> Array:
@@ -93,7 +94,7 @@ def _wrap(figure: Figure) -> Array:
     """(R, COLUMNS, 3) from the neck up to the crown; rows end at the face's opening."""
     chosen, height = _slices()
     p = figure.vertices.numpy().astype(np.float64)[chosen]
-    levels = np.concatenate([np.linspace(NECK_LOW, 1.63, 26), np.linspace(1.64, height.max() - 0.0005, 9)])
+    levels = np.concatenate([np.linspace(NECK_LOW, 1.63, 20), np.linspace(1.64, height.max() - 0.0005, 6)])
     axis_z = np.interp(levels, [1.40, 1.46, 1.56], [0.022, 0.03, 0.045])
     reference_z = reference().vertices.numpy().astype(np.float64)[chosen]
     normals = 2 * np.pi * np.arange(40) / 40
@@ -109,7 +110,7 @@ def _wrap(figure: Figure) -> Array:
         center_z = z0 + shift
         flat = np.stack([p[near, 0], p[near, 2] - center_z], axis=1)
         support = (flat @ spread - 0.4 * np.abs(height[near] - y)[:, None]).max(axis=0)
-        half = float(_opening(np.array(y)))
+        half = float(_opening(np.array([y]))[0])
         turn = np.linspace(half, 2 * np.pi - half, COLUMNS)
         d = np.stack([np.sin(turn), np.cos(turn)], axis=1)
         facing = d @ spread
@@ -134,8 +135,10 @@ def _wrap(figure: Figure) -> Array:
         if levels[i] < 1.60:
             hung = radius[i + 1] - draw[i] * (y[i + 1] - y[i])
             radius[i] = np.maximum(radius[i], np.minimum(hung, lowest_hang + 0.03 * (levels[i] > CHIN)))
-    for _ in range(8):
-        radius[1:-1] = 0.25 * radius[:-2] + 0.5 * radius[1:-1] + 0.25 * radius[2:]
+    hanging = np.clip((1.60 - levels[1:-1]) / 0.03, 0.0, 1.0)[:, None]
+    for _ in range(6):
+        even = 0.25 * radius[:-2] + 0.5 * radius[1:-1] + 0.25 * radius[2:]
+        radius[1:-1] += hanging * (even - radius[1:-1])
     grid = np.stack(
         [radius * np.sin(turn), np.broadcast_to(y[:, None], radius.shape), radius * np.cos(turn) + z[:, None]], -1
     )

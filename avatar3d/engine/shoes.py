@@ -53,7 +53,7 @@ class ShoeShape:
 
 SHAPES = {
     "trainers": ShoeShape(1.12, 1.02, 15, 0.023, 0.011, 0.005, 0.0, 0.062),
-    "boots": ShoeShape(2.05, 2.05, 20, 0.028, 0.006, 0.006, 0.010, 0.120),
+    "boots": ShoeShape(2.05, 2.05, 16, 0.028, 0.006, 0.006, 0.010, 0.120),
     "dress_shoes": ShoeShape(0.98, 0.95, 14, 0.018, 0.003, 0.004, 0.011, 0.055),
     "sandals": ShoeShape(1.25, 1.15, 15, 0.020, 0.002, 0.005, 0.004, -1.0),
 }
@@ -95,9 +95,22 @@ def make_shoes(spec: AvatarSpec, figure: Figure, layers: Layers) -> Worn:
         foot = (f.y < shape.cover) & (f.hand < 0.01)
         foot[f.y > 0.3] = False
         covered = foot
-        over = _both_feet(shape.cover + 0.02)
-        layers.stand_off[over] = np.maximum(layers.stand_off[over], 0.009)
+        _raise_layers(layers, figure, last, shape)
     return Worn(parts, covered)
+
+
+def _raise_layers(layers: Layers, figure: Figure, last: Last, shape: ShoeShape) -> None:
+    """Let cloth stand off the leg by as much as the shoe does there."""
+    over = _both_feet(shape.cover + 0.13)
+    left, right = over.reshape(2, -1)
+    shell = last.rings.reshape(-1, 3)
+    points, normals = (t[left].numpy().astype(np.float64) for t in (figure.vertices, figure.normals))
+    _, near = cKDTree(shell).query(points, k=8)
+    gap = ((shell[near] - points[:, None]) * normals[:, None]).sum(axis=2).max(axis=1)
+    fading = np.clip((shape.cover + 0.13 - template_fields().y[left]) / 0.05, 0.0, 1.0)
+    gap = (np.clip(gap, 0.0, 0.05) + 0.006) * fading
+    for side in (left, right):
+        layers.stand_off[side] = np.maximum(layers.stand_off[side], gap)
 
 
 @cache
@@ -208,27 +221,27 @@ def _laces(
     number = np.arange(len(last.rings))
     ends = np.interp([first, final], number, height)
     for ring in np.interp(np.linspace(*ends, count), height, number):
-        t = np.linspace(-width, width, 9)
+        t = np.linspace(-width, width, 7)
         bulge = out + 0.0035 * scale * (1 - (t / width) ** 2)
-        path = last.at(np.full(9, ring) + 0.25 * np.sin(t / width * 1.5), t, bulge)
-        solids.append(tube(path, 0.0022 * scale, 5))
+        path = last.at(np.full(7, ring) + 0.25 * np.sin(t / width * 1.5), t, bulge)
+        solids.append(tube(path, 0.0022 * scale, 4))
     top = last.at(np.array([final + 0.3]), np.array([0.0]), np.array([out + 0.005 * scale]))[0]
     n = last.at(np.array([final]), np.array([0.0]), 1.0)[0] - last.at(np.array([final]), np.array([0.0]), 0.0)[0]
     down = np.cross(n, last.lateral)
     down *= -np.sign(down[1])
     for sign in (-1.0, 1.0):
-        a = np.linspace(0, 2 * np.pi, 13)
+        a = np.linspace(0, 2 * np.pi, 11)
         reach = 0.5 * (1 - np.cos(a))
         loop = (
             top + (sign * 0.026 * scale * reach)[:, None] * last.lateral
             + (0.006 * scale * np.sin(a) + 0.006 * scale * reach)[:, None] * down
             + (0.003 * scale * np.sin(a / 2))[:, None] * n
         )  # fmt: skip
-        solids.append(tube(loop, 0.002 * scale, 5))
+        solids.append(tube(loop, 0.002 * scale, 4))
         s = np.linspace(0, 1, 6)
         end = top + (sign * 0.016 * scale * s)[:, None] * last.lateral + (0.03 * scale * s)[:, None] * down
         end += (0.003 * scale * np.sin(np.pi * s))[:, None] * n
-        solids.append(tube(end, 0.0018 * scale, 5))
+        solids.append(tube(end, 0.0018 * scale, 4))
     return solids
 
 
@@ -258,7 +271,7 @@ def _boot(last: Last, scale: float, color: Rgb) -> dict:
     upper += [_patch(last, (0.33 * top, 0.98 * top), (s * 0.055, s * 0.095), 0.003, (12, 4)) for s in (1, -1)][:1]
     upper += [_patch(last, (0.33 * top, 0.98 * top), (-0.095, -0.055), 0.003, (12, 4))]
     upper += [_patch(last, (0.1 * top, 0.75 * top), (0.46, 0.54), 0.0022, (9, 5))]
-    laces = _laces(last, 0.40 * top, 0.93 * top, 8, 0.075, scale, 0.004 * scale)
+    laces = _laces(last, 0.40 * top, 0.93 * top, 7, 0.075, scale, 0.004 * scale)
     return {
         "upper": (upper, cloth_material("upper", "leather", color)),
         "laces": (laces, cloth_material("laces", "canvas", shaded(color, 0.45))),

@@ -69,7 +69,7 @@ def _armhole(f: Fields) -> Array:
 
 def _design(
     cuts: tuple[Cut, ...], sit: Sit, sleeve: float, hem: float, depth: float, ribs: Cut | None = None,
-    longest: float = 0.02, thickness: float = 0.003,
+    longest: float = 0.0215, thickness: float = 0.003,
 ) -> Design:  # fmt: skip
     """A top with sleeves; faces where `ribs` is negative belong to the trim panels."""
 
@@ -159,7 +159,7 @@ SHIRT = _design(
 JUMPER = _design(
     (_round_neck(0.078), lambda f: WRIST - f.sleeve, lambda f: f.y - 0.882),
     Sit(body=0.016, arm=0.011, hang=0.80, chest=0.004, cuff=0.006), WRIST, 0.88, 0.0065,
-    ribs=_rib_line(0.0, 0.925, WRIST - 0.055), thickness=0.005,
+    ribs=_rib_line(0.0, 0.925, WRIST - 0.055), longest=0.0235, thickness=0.005,
 )  # fmt: skip
 HOODIE = _design(
     (_round_neck(0.076), lambda f: WRIST - f.sleeve, lambda f: f.y - 0.866),
