@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.sparse import coo_array
 from torch import Tensor
 
 from avatar3d.body import lids, lips
@@ -24,6 +25,8 @@ REACH = 0.03
 """Metres: deviation of the Gaussian neighbourhood in which a control point's map is fitted."""
 STIFFNESS = 0.05
 """Pull of local maps towards the head's overall scale, as a share of the neighbourhood's own spread."""
+
+SMOOTHING = 5
 
 
 def face_actions(body: ShapedBody) -> Float[Tensor, "A V 3"]:
@@ -69,6 +72,8 @@ class _Transfer:
 @cache
 def _transfer(template: Template) -> _Transfer:
     actions = symmetric_actions(template).numpy().astype(np.float64)
+    puff = template.action_names.index("cheekPuff")
+    actions[puff] = _smoothed(template, actions[puff])
     moving = np.flatnonzero(np.linalg.norm(actions, axis=2).max(axis=0) > 1e-6)
     points = template.vertices.numpy()[moving].astype(np.float64)
     controls = _spread_points(points)
@@ -92,6 +97,20 @@ def _transfer(template: Template) -> _Transfer:
         near / near.sum(axis=1, keepdims=True),
         float(np.linalg.norm(points - points.mean(axis=0))),
     )
+
+
+def _smoothed(template: Template, offsets: np.ndarray) -> np.ndarray:
+    """Offsets (V, 3) averaged with their neighbours `SMOOTHING` times, which rounds off the edge of a bulge."""
+    corner, _, triangles = template.surface("body")
+    faces = corner[triangles].numpy()
+    ends = np.stack([faces.ravel(), np.roll(faces, 1, axis=1).ravel()])
+    links = coo_array((np.ones(ends.shape[1]), ends), (len(offsets), len(offsets))).tocsr()
+    links = links + links.T
+    degree = links.sum(axis=1)
+    smooth = offsets.copy()
+    for _ in range(SMOOTHING):
+        smooth[degree > 0] = ((smooth + (links @ smooth) / np.maximum(degree, 1)[:, None]) / 2)[degree > 0]
+    return smooth
 
 
 def _spread_points(points: np.ndarray) -> np.ndarray:

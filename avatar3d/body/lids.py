@@ -183,8 +183,8 @@ def _lids(template: Template, side: str) -> _Lids:
 
 def _grid(template: Template, points: np.ndarray, center: np.ndarray, radius: float) -> np.ndarray:
     """(RINGS + 1, C) vertices of the left eye's lids; column 0 is the inner corner, the lower lid comes first."""
-    corner, _, faces = template.surface("body")
-    faces = corner[faces].numpy()
+    corner, _, triangles = template.surface("body")
+    faces = corner[triangles].numpy()
     count = len(points)
     ends = np.stack([faces.ravel(), np.roll(faces, 1, axis=1).ravel()])
     edges = coo_array((np.ones(ends.shape[1]), ends), (count, count)).tocsr()
@@ -233,8 +233,8 @@ def _lash_roots(template: Template, points: np.ndarray, grid: np.ndarray, lashes
     margin = points[grid[MARGIN]]
     lower = np.zeros(len(margin), dtype=bool)
     lower[1:OUTER_CORNER] = True
-    corner, _, faces = template.surface("lashes")
-    faces = corner[faces].numpy()
+    corner, _, triangles = template.surface("lashes")
+    faces = corner[triangles].numpy()
     ends = np.stack([faces.ravel(), np.roll(faces, 1, axis=1).ravel()])
     links = coo_array((np.ones(ends.shape[1]), ends), (len(points), len(points))).tocsr()
     _, label = connected_components(links, directed=False)

@@ -107,8 +107,8 @@ def _envelope(vertices: np.ndarray, edges: np.ndarray, x: np.ndarray, sign: floa
 @cache
 def _lips(template: Template) -> _Lips:
     points = template.vertices.numpy().astype(np.float64)
-    corner, _, faces = template.surface("body")
-    faces = corner[faces].numpy()
+    corner, _, triangles = template.surface("body")
+    faces = corner[triangles].numpy()
     jaw = symmetric_actions(template)[template.action_names.index("jawOpen")].norm(dim=-1).numpy()
     near = (np.abs(points[:, 0]) < 1.05 * CORNER) & (np.abs(points[:, 1] - LINE) < 0.02) & (points[:, 2] > 0.135)
     body = np.zeros(len(points), dtype=bool)
