@@ -131,7 +131,7 @@ def test_left_and_right_mirror(seed):
 @pytest.mark.parametrize("color", ["black", "gold"])
 def test_frames_are_light_and_sound(shape, color):
     parts = make_glasses(replace(random_spec(1), glasses=shape, glasses_color=color), figure_of(1))
-    assert sum(len(p.mesh.faces) for p in parts) <= 3400
+    assert sum(len(p.mesh.faces) for p in parts) <= 3100
     for part in parts:
         m = part.mesh
         assert torch.isfinite(m.vertices).all() and m.faces.min() >= 0 and m.faces.max() < len(m.vertices)

@@ -34,10 +34,10 @@ IRIS_COLORS = {
     "brown": ((0.25, 0.15, 0.09), (0.35, 0.215, 0.12)),
     "dark_brown": ((0.16, 0.09, 0.06), (0.24, 0.14, 0.08)),
     "hazel": ((0.33, 0.30, 0.18), (0.45, 0.28, 0.12)),
-    "amber": ((0.50, 0.31, 0.12), (0.58, 0.39, 0.16)),
+    "amber": ((0.40, 0.27, 0.13), (0.48, 0.34, 0.17)),
     "green": ((0.30, 0.38, 0.29), (0.44, 0.43, 0.26)),
     "blue": ((0.30, 0.40, 0.50), (0.47, 0.55, 0.60)),
-    "grey": ((0.37, 0.41, 0.44), (0.50, 0.52, 0.52)),
+    "grey": ((0.38, 0.40, 0.41), (0.48, 0.485, 0.48)),
 }
 
 
@@ -199,7 +199,7 @@ def eye_texture(spec: AvatarSpec) -> tuple[Tensor, Tensor]:
     radius, angle, across, up = _polar()
     rho = radius / IRIS_SHARE
     outer, inner = (np.array(c) for c in IRIS_COLORS[spec.eye_color])
-    tint = 1 + rng.normal(0, 0.06, 3)
+    tint = 1 + rng.normal(0, 0.03, 3)
     outer, inner = outer * tint, inner * tint
     pupil = 0.36 + rng.uniform(-0.02, 0.03)
     fibres = _rays(rng, angle, 46) * 0.55 + _rays(rng, angle + 0.6 * rho, 90) * 0.45
@@ -224,7 +224,7 @@ def eye_texture(spec: AvatarSpec) -> tuple[Tensor, Tensor]:
     corner = away * (np.abs(across) / np.maximum(radius, 1e-6)) ** 2
     red = np.clip(1.7 * corner, 0, 1) * (0.55 + 0.3 * old)
     veins = _veins(rng, angle, away) * np.clip(away * 4, 0, 1) * (0.30 + 0.25 * old)
-    sclera = white * (1 - 0.42 * _smooth(away, 0.25, 0.95)[..., None])
+    sclera = white * (1 - 0.34 * _smooth(away, 0.25, 0.95)[..., None])
     sclera = (
         sclera - red[..., None] * np.array([0.05, 0.17, 0.16]) - veins[..., None] * np.array([0.06, 0.24, 0.22])
     )

@@ -16,7 +16,7 @@ from avatar3d.mesh.normals import vertex_normals
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Material, Mesh, Part
 
-RIM_POINTS = 42
+RIM_POINTS = 40
 SIDES = 8
 
 ACETATE = {

@@ -172,7 +172,7 @@ def _paint(masks, slopes, dents, freckles, moles, colors, strengths, xyz_to_rgb,
         lab[0] += mole * 0.75 * (min(32.0, 0.5 * lab[0]) - lab[0])
         lab[1] += mole * 0.5 * (12.0 - lab[1])
         crease = min(dents[i] * 2.2, 1.0) * lines
-        lab[0] -= 5.5 * crease
+        lab[0] -= 6.5 * crease
         lab[1] += 1.8 * crease * blood
         # lips, lids, make-up
         lip = m[LIPS]

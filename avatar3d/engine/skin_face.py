@@ -122,7 +122,7 @@ def deep_creases(p: np.ndarray) -> np.ndarray:
     wobble_x = 1.1 * value_noise(p, 11.0, 71) + 0.35 * value_noise(p, 3.0, 72)
     wobble_y = 1.6 * value_noise(p, 14.0, 73) + 0.45 * value_noise(p, 3.5, 74)
     x, y = np.abs(p[:, 0]) + wobble_x, p[:, 1] + wobble_y
-    fade = 0.62 + 0.38 * value_noise(p, 9.0, 75)
+    fade = 0.80 + 0.48 * value_noise(p, 9.0, 75)
     front = ramp(p[:, 2], -55.0, -30.0)
     height = np.zeros(len(p), dtype=np.float32)
     for width, depth, points in DEEP_LINES:
