@@ -42,7 +42,7 @@ def hair(person: str, style: str, hat: str = "none", length: float = 0.5) -> lis
 
 @cache
 def skin_samples(person: str) -> tuple[cKDTree, np.ndarray, np.ndarray, np.ndarray]:
-    """Points all over the skin of the head, a few millimetres apart, with their faces' normals and share of ear."""
+    """Points all over the skin of the head, millimetres apart, with their faces' normals and share of ear."""
     f = figure(person)
     v = f.vertices.numpy()
     faces = f.skin_faces.numpy()
@@ -72,7 +72,7 @@ def check_part(part: Part) -> None:
     torch.testing.assert_close(part.skin.weights.sum(dim=1), torch.ones(len(m.vertices)), atol=1e-5, rtol=0)
     assert (part.skin.weights >= 0).all()
     texture = m.material.base_color_texture
-    assert texture is not None and torch.isfinite(texture).all() and 0 <= texture.min() and texture.max() <= 1
+    assert texture is not None and torch.isfinite(texture).all() and texture.min() >= 0 and texture.max() <= 1
 
 
 @pytest.mark.parametrize("person", PEOPLE)

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatar3d.engine.attach import Figure, anchored_morphs, anchored_skin
+from avatar3d.engine.attach import Anchor, Figure, anchored_morphs, anchored_skin
 from avatar3d.engine.face_chart import Patch, lay_patch
 from avatar3d.engine.hair_chart import scalp_of, unit
 from avatar3d.engine.hair_strands import Growth, Obstacle, Pieces, grow, obstacle_of, outside, ribbons
 from avatar3d.engine.hair_texture import (
-    STRIPS,
     CAP_SHAPE,
+    STRIPS,
     enlarge,
     fine_noise,
     grey_color,
@@ -24,7 +24,7 @@ from avatar3d.engine.hair_texture import (
     strip_of,
 )
 from avatar3d.spec import AvatarSpec
-from avatar3d.structures import Material, Mesh, Part
+from avatar3d.structures import Material, Mesh, MorphTargets, Part, Skin
 
 AROUND, DOWN = 46, 30
 """Cells of the grid over the lower face."""
@@ -32,6 +32,9 @@ ORIGIN = np.array([0.0, 1.535, 0.070])
 SIDE = np.radians(104)
 TOP, BOTTOM = np.radians(30), np.radians(-72)
 LIFT = 0.0003
+"""Height of the shell over the skin, metres."""
+ROOTS = {"moustache": 230, "goatee": 380, "full": 490}
+"""Ribbons of each style."""
 
 
 def make_beard(spec: AvatarSpec, figure: Figure) -> list[Part]:
@@ -43,8 +46,15 @@ def make_beard(spec: AvatarSpec, figure: Figure) -> list[Part]:
     density = beard_density(spec.beard_style, patch.reference)
     parts = [_shell(spec, figure, patch, points, normals, density)]
     if spec.beard_style != "stubble":
-        parts.append(_ribbons(spec, figure, patch, points, normals, density))
+        parts.append(_ribbons(spec, figure, patch, points, normals))
     return parts
+
+
+def _grid_faces() -> np.ndarray:
+    """(F, 3) triangles of the grid, facing outwards."""
+    grid = np.arange((DOWN + 1) * (AROUND + 1)).reshape(DOWN + 1, AROUND + 1)
+    a, b, c, d = grid[:-1, :-1], grid[:-1, 1:], grid[1:, :-1], grid[1:, 1:]
+    return np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
 
 
 @cache
@@ -90,9 +100,7 @@ def beard_density(style: str, reference: np.ndarray) -> np.ndarray:
 def _shell(
     spec: AvatarSpec, figure: Figure, patch: Patch, points: np.ndarray, normals: np.ndarray, density: np.ndarray
 ) -> Part:
-    grid = np.arange(len(points)).reshape(DOWN + 1, AROUND + 1)
-    a, b, c, d = grid[:-1, :-1], grid[:-1, 1:], grid[1:, :-1], grid[1:, 1:]
-    faces = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
+    faces = _grid_faces()
     faces = faces[density[faces].max(axis=1) > 0.01]
     used, faces = np.unique(faces, return_inverse=True)
     v, u = np.meshgrid(np.linspace(0.01, 0.99, DOWN + 1), np.linspace(0.01, 0.99, AROUND + 1), indexing="ij")
@@ -117,9 +125,9 @@ def stubble_texture(spec: AvatarSpec) -> Float[Tensor, "256 1024 4"]:
         alpha = np.clip(density * (0.42 + 0.15 * dots), 0, 1)
     else:
         alpha = np.clip(1.7 * density, 0, 1) * np.clip(0.90 + 0.08 * dots, 0, 1)
-    grey = np.clip(spec.hair_grey * (1.2 + 0.5 * dots), 0, 1)[..., None]
+    grey = np.clip(spec.hair_grey * (1.4 + 0.4 * dots), 0, 1)[..., None]
     color = hair_color(spec) * (1 - grey) + grey_color(spec) * grey
-    color = color * np.interp(hair_color(spec).mean() + 0.5 * spec.hair_grey, [0.2, 0.6], [0.68, 0.85])
+    color = color * np.interp(hair_color(spec).mean() + spec.hair_grey, [0.2, 0.6], [0.75, 0.92])
     return torch.from_numpy(np.dstack([np.broadcast_to(color, (*alpha.shape, 3)), alpha]).astype(np.float32))
 
 
@@ -130,20 +138,24 @@ def _fine_density(style: str) -> np.ndarray:
     return beard_density(style, fine)
 
 
-def _ribbons(
-    spec: AvatarSpec, figure: Figure, patch: Patch, points: np.ndarray, normals: np.ndarray, density: np.ndarray
-) -> Part:
+def _ribbons(spec: AvatarSpec, figure: Figure, patch: Patch, points: np.ndarray, normals: np.ndarray) -> Part:
     rng = np.random.default_rng([spec.seed, 4713])
     scalp = scalp_of(figure)
     body = obstacle_of(figure, scalp)
-    rows = _pick_roots(patch, density, {"moustache": 150, "goatee": 250, "full": 400}[spec.beard_style], rng)
-    slide = np.cross(normals[rows], rng.uniform(-0.0014 * scalp.size, 0.0014 * scalp.size, (len(rows), 3)))
-    pieces = _grown(spec, patch.reference[rows], points[rows] + slide, normals[rows], body, scalp.size, rng)
-    pieces = outside(pieces, body)
-    anchor = patch.anchor(rows[pieces.strand])
+    nodes, share = _pick_roots(patch, spec.beard_style, ROOTS[spec.beard_style], rng)
+    reference, root, normal = (
+        (a[nodes] * share[..., None]).sum(axis=1) for a in (patch.reference, points, normals)
+    )
+    pieces = outside(_grown(spec, reference, root, unit(normal), body, scalp.size, rng), body)
+    anchor = Anchor(
+        torch.from_numpy(patch.faces[nodes].reshape(len(nodes), -1).astype(np.int64)),
+        torch.from_numpy((patch.bary[nodes] * share[..., None]).reshape(len(nodes), -1)).float(),
+    )
+    strand = torch.from_numpy(pieces.strand)
+    skin, morphs = anchored_skin(figure, anchor), anchored_morphs(figure, anchor)
     material = Material(
-        "hair_beard", base_color_texture=strand_texture(spec), roughness=0.65, alpha_mode="MASK", alpha_cutoff=0.45,
-        double_sided=True,
+        "hair_beard", base_color_texture=strand_texture(spec), roughness=0.65, alpha_mode="MASK",
+        alpha_cutoff=0.45, double_sided=True,
     )  # fmt: skip
     mesh = Mesh(
         torch.from_numpy(pieces.vertices.astype(np.float32)),
@@ -152,17 +164,27 @@ def _ribbons(
         torch.from_numpy(pieces.uv.astype(np.float32)),
         material,
     )
-    return Part("beard", "beard", mesh, anchored_skin(figure, anchor), anchored_morphs(figure, anchor))
+    skin = Skin(skin.joints[strand], skin.weights[strand])
+    return Part("beard", "beard", mesh, skin, morphs and MorphTargets(morphs.names, morphs.deltas[:, strand]))
 
 
-def _pick_roots(patch: Patch, density: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Grid nodes drawn by the area that they stand for, spread by systematic sampling."""
-    ref = patch.reference.reshape(DOWN + 1, AROUND + 1, 3)
-    area = np.linalg.norm(np.cross(np.gradient(ref, axis=0), np.gradient(ref, axis=1)), axis=-1).ravel()
-    lip = (patch.reference[:, 1] > 1.517) & (patch.reference[:, 2] > 0.125)
-    weight = area * np.where(density > 0.35, density, 0) * np.where(lip, 2.5, 1.0)
+def _pick_roots(patch: Patch, style: str, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Roots as barycentrics (count, 3) of triangles of grid nodes (count, 3), evenly over the area where the
+    style grows; finer hair and so more roots on the lip."""
+    triangles = _grid_faces()
+    corners = patch.reference[triangles]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=-1)
+    middle = corners.mean(axis=1)
+    density = beard_density(style, middle)
+    weight = area * np.where(density > 0.3, density, 0) * np.where(_on_lip(middle), 3.5, 1.0)
     steps = np.cumsum(weight) / weight.sum()
-    return np.unique(np.searchsorted(steps, (np.arange(count) + rng.random(count)) / count))
+    picks = np.searchsorted(steps, (np.arange(count) + rng.random(count)) / count)
+    return triangles[picks], rng.dirichlet((1.0, 1.0, 1.0), count)
+
+
+def _on_lip(reference: np.ndarray) -> np.ndarray:
+    """Whether points (..., 3) on the reference head are on the upper lip or beside it."""
+    return (reference[..., 1] > 1.518) & (np.abs(reference[..., 0]) < 0.037) & (reference[..., 2] > 0.12)
 
 
 def _grown(
@@ -170,10 +192,14 @@ def _grown(
     rng: np.random.Generator,
 ) -> Pieces:  # fmt: skip
     x, y, z = reference.T
-    lip = (y > 1.518) & (np.abs(x) < 0.037) & (z > 0.12)
+    lip = _on_lip(reference)
     chin = _step(0.05 - np.abs(x), 0.0, 0.04) * _step(z, 0.085, 0.12)
     grown = spec.beard_length
-    length = np.where(lip, 0.010 + 0.006 * grown, (0.010 + 0.012 * grown) + (0.004 + 0.055 * grown**1.5) * chin)
+    length = np.where(
+        lip,
+        (0.0095 + 0.006 * grown) * np.clip((y - 1.516) / 0.012, 0.5, 1),
+        (0.010 + 0.012 * grown) + (0.004 + 0.055 * grown**1.5) * chin,
+    )
     length = size * length * rng.uniform(0.8, 1.15, len(x))
     outward = np.where(lip, np.clip(x / 0.012, -1, 1) * 1.3, 0.15 * np.sign(x))
     forward = np.where(lip, 0.1, 0.10 + 0.25 * chin)
@@ -183,10 +209,12 @@ def _grown(
         return unit(wish)
 
     height = (
-        size * np.where(lip, 0.0025, 0.003 + 0.006 * grown * (0.4 + 0.6 * chin)) * rng.uniform(0.5, 1.1, len(x))
+        size * np.where(lip, 0.0022, 0.003 + 0.006 * grown * (0.4 + 0.6 * chin)) * rng.uniform(0.5, 1.1, len(x))
     )
-    growth = Growth(length, field, height, rise=0.008, turn=0.5, comb=0.3, lift=0.35, sway=0.12, clothes=0.02)
-    strands, outs = grow(points, normals, growth, body, 4, rng)
+    growth = Growth(length, field, height, rise=0.008, turn=0.5, comb=0.3, lift=0.35, sway=0.07, clothes=0.02)
+    strands, outs = grow(points, normals, growth, body, 3, rng)
     variant = rng.choice(4, len(x), p=(0.3, 0.25, 0.3, 0.15))
-    width = size * np.where(lip, 0.0048, 0.0085) * rng.uniform(0.8, 1.2, len(x))
-    return ribbons(strands, outs, width, strip_of(variant, 1), STRIPS, rng.normal(0, 0.25, len(x)), 2)
+    width = size * np.where(lip, 0.0046, 0.0088) * rng.uniform(0.8, 1.2, len(x))
+    return ribbons(
+        strands, outs, width, strip_of(variant, 1), STRIPS, rng.normal(0, 0.2, len(x)), 2, v_range=(0.05, 0.95)
+    )

@@ -56,7 +56,7 @@ PARTINGS = {"side_part": 0.034, "bob": 0.025, "long_straight": 0.0, "long_wavy":
 def cap_cover(spec: AvatarSpec) -> np.ndarray:
     """(256, 1024) opacity of the cap."""
     depth = enlarge(scalp_chart().inside, CAP_SHAPE)
-    lines, dots = cap_noise()
+    lines, _ = cap_noise()
     soft = 1.3 if spec.hair_style in ("buzz", "mohawk") else 1.0
     cover = np.clip((depth + 0.0015 * lines + 0.003) / (FADE * soft), 0, 1)
     x, y, z = reference_maps()

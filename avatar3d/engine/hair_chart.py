@@ -1,8 +1,8 @@
 """A chart of the scalp: polar coordinates about the crown that name the same place on every head.
 
 A place is (azimuth, row): azimuth in [0, 1] runs from the back over the avatar's right, the forehead (0.5) and its
-left to the back again; row in [0, 1] runs from the crown to a little outside the hairline. The chart is laid once on the reference
-head and tied to the template's faces, so it follows every body shape.
+left to the back again; row in [0, 1] runs from the crown to a little outside the hairline. The chart is laid once
+on the reference head and tied to the template's faces, so it follows every body shape.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def scalp_of(figure: Figure) -> Scalp:
 
 
 def on_faces(figure: Figure, faces: np.ndarray, bary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points and unit normals at barycentrics (N, 3) of faces (N, 3), on the surface that the vertex normals round.
+    """Points and unit normals at barycentrics (N, 3) of faces (N, 3), on the surface rounded by the normals.
 
     Phong tessellation (Boubekeur and Alexa 2008) with shape factor 3/4, outwards only.
     """

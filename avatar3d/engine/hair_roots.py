@@ -46,8 +46,8 @@ class Roots:
 
 
 def roots(hair: HeadOfHair, count: int, margin: float = 0.0, part: float | None = None) -> Roots:
-    """About `count` roots spread over the scalp, at least `margin` metres inside the hairline; twice as dense near a
-    parting at x = `part` (reference metres) and at the forehead's hairline when there is one."""
+    """About `count` roots spread over the scalp, at least `margin` metres inside the hairline; twice as dense near
+    a parting at x = `part` (reference metres) and at the forehead's hairline when there is one."""
     chart = scalp_chart()
     ref = chart.reference
     quads = np.linalg.norm(np.cross(ref[1:, :-1] - ref[:-1, :-1], ref[:-1, 1:] - ref[:-1, :-1]), axis=-1)
@@ -99,15 +99,20 @@ def cards(
     return strips(hair, r, strands, outward, width, variants, roll, across=2)
 
 
+def temples(hair: HeadOfHair, r: Roots) -> np.ndarray:
+    """1 for the roots at the temples (and a share of those around them), where grey comes first; else 0."""
+    near = blend(r.reference[:, 1], 1.665, 1.63) * blend(r.reference[:, 2], 0.0, 0.04)
+    return (hair.rng.random(len(near)) < 0.85 * near).astype(int)
+
+
 def strips(
     hair: HeadOfHair, r: Roots, strands: np.ndarray, outward: np.ndarray, width: float | np.ndarray,
-    variants: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1, 0.0, 0.0, 0.0), roll: float = 0.25, across: int = 3, bulge: float = 0.18,
-    ends: float = 1.0,
+    variants: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1, 0.0, 0.0, 0.0), roll: float = 0.25, across: int = 3,
+    bulge: float = 0.18, ends: float = 1.0,
 ) -> Pieces:  # fmt: skip
-    """Ribbons with strips of the atlas chosen at random; `ends` is the share of the strip's length that is used."""
+    """Ribbons with strips of the atlas chosen at random; `ends` is the share of its length that is used."""
     count = len(strands)
     variant = hair.rng.choice(len(VARIANTS), count, p=variants)
-    temple = ((r.reference[:, 1] < 1.645) & (r.reference[:, 2] > 0.02)).astype(int)
     widths = np.asarray(width) * hair.rng.uniform(0.75, 1.25, count if np.ndim(width) < 2 else (count, 1))
     slim = np.clip(0.5 + r.inside / 0.03, 0.5, 1) if len(r.inside) else 1.0
     widths = widths * (slim if widths.ndim == 1 else slim[:, None])
@@ -116,7 +121,7 @@ def strips(
         strands,
         outward,
         widths,
-        strip_of(variant, temple),
+        strip_of(variant, temples(hair, r)),
         STRIPS,
         hair.rng.normal(0, roll, count),
         across,

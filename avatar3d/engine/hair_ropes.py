@@ -6,7 +6,7 @@ import numpy as np
 
 from avatar3d.engine.hair_chart import COLUMNS, ROWS, inside_at, places_grid, unit
 from avatar3d.engine.hair_long import falling, landmark
-from avatar3d.engine.hair_roots import HeadOfHair, blend, roots, roots_at
+from avatar3d.engine.hair_roots import HeadOfHair, blend, roots, roots_at, temples
 from avatar3d.engine.hair_strands import Growth, Pieces, cut, grow, ribbons, tubes
 from avatar3d.engine.hair_texture import STRIPS, VARIANTS, strip_of
 
@@ -29,7 +29,7 @@ def dreadlocks(hair: HeadOfHair) -> list[Pieces]:
     strands[:, 2:] += rng.normal(0, 0.0022 * s, strands[:, 2:].shape)
     knots = 1 + 0.14 * rng.normal(size=strands.shape[:2])
     radius = s * 0.0062 * rng.uniform(0.8, 1.2, count)[:, None] * knots * np.r_[0.8, np.ones(8), 0.85, 0.25]
-    column = strip_of(np.full(count, VARIANTS.index("twist")), (r.reference[:, 2] > 0.09).astype(int))
+    column = strip_of(np.full(count, VARIANTS.index("twist")), temples(hair, r))
     return [tubes(strands, radius, column, STRIPS, 5, 2.0)]
 
 
@@ -68,7 +68,7 @@ def afro(hair: HeadOfHair) -> list[Pieces]:
     length = 0.030 * s * rng.uniform(0.7, 1.15, len(ends))[:, None]
     strands = np.stack([start, start + aim * length], axis=1)
     face = unit(np.cross(aim, rng.normal(size=aim.shape)))
-    column = strip_of(np.full(len(ends), VARIANTS.index("coil")), (r.reference[:, 2] > 0.09).astype(int))
+    column = strip_of(np.full(len(ends), VARIANTS.index("coil")), temples(hair, r))
     tufts = ribbons(
         strands, np.repeat(face[:, None], 2, axis=1), 0.030 * s * rng.uniform(0.7, 1.2, len(ends)), column, STRIPS,
         np.zeros(len(ends)), across=2, bulge=0.0,

@@ -9,8 +9,7 @@ from avatar3d.engine.hair_roots import HeadOfHair, Roots, blend, cards, from_cro
 from avatar3d.engine.hair_strands import Field, Growth, Pieces, grow, ribbons, sample, waved
 from avatar3d.engine.hair_texture import STRIPS
 
-
-FINE = (0.3, 0.2, 0.35, 0.15, 0.0, 0.0, 0.0)
+FINE = (0.35, 0.25, 0.35, 0.05, 0.0, 0.0, 0.0)
 """Shares of the atlas's strips in cropped hair."""
 WISPS = (0.0, 0.0, 0.2, 0.8, 0.0, 0.0, 0.0)
 """And in thin hair."""
@@ -21,15 +20,11 @@ def short(hair: HeadOfHair) -> list[Pieces]:
     r = roots(hair, 760, 0.0, 9.0)
     s, amount = hair.size, 0.6 + 0.8 * hair.spec.hair_length
     top = blend(r.reference[:, 1], 1.63, 1.68)
-    length = s * amount * (0.026 + 0.022 * top) * np.clip(0.55 + r.inside / 0.05, 0, 1)
-    height = (
-        s
-        * amount
-        * (0.005 + 0.011 * top)
-        * hair.rng.uniform(0.5, 1.1, len(length))
-        * np.clip(r.inside / 0.025, 0.3, 1)
-    )
-    growth = Growth(length, from_crown(hair, (0.25, 0, 0.15)), height, rise=0.012 * s, turn=0.45, lift=0.55)
+    length = s * amount * (0.029 + 0.019 * top) * np.clip(0.55 + r.inside / 0.05, 0, 1)
+    full = s * amount * (0.0045 + 0.0115 * top) * np.clip(r.inside / 0.025, 0.3, 1)
+    height = full * hair.rng.uniform(0.6, 1.05, len(length))
+    lift = 0.28 + 0.25 * top
+    growth = Growth(length, from_crown(hair, (0.25, 0, 0.15)), height, rise=0.012 * s, turn=0.45, lift=lift)
     return [cards(hair, r, growth, 4, 0.0135 * s, FINE)]
 
 

@@ -92,7 +92,7 @@ class Growth:
     veil: float = 0.0
     """Half the width of the face that stays free of hair below `brow`, metres."""
     brow: float = 0.0
-    lift: float = 0.6
+    lift: float | np.ndarray = 0.6
     """Share of the scalp's normal in the first direction."""
     over_ears: bool = False
     clothes: float = 0.016
@@ -106,7 +106,8 @@ def grow(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Strands (S, steps + 1, 3) and the outward directions (S, steps + 1, 3) along them."""
     count = len(roots)
-    p, t = roots.copy(), unit(growth.field(roots, normals) * (1 - growth.lift) + normals * growth.lift)
+    lift = np.reshape(growth.lift, (-1, 1))
+    p, t = roots.copy(), unit(growth.field(roots, normals) * (1 - lift) + normals * lift)
     strand, out = [p], [normals]
     stride = (growth.length / steps)[:, None]
     sway = rng.normal(0, growth.sway, (count, 3))
@@ -175,7 +176,7 @@ def sample(
 def waved(
     strands: np.ndarray, outward: np.ndarray, amplitude: float, wave: float, phase: np.ndarray, coil: float = 0.0
 ) -> np.ndarray:
-    """Strands with waves to the side of `amplitude` and length `wave` (metres); `coil` is the share across them."""
+    """Strands with sideways waves of `amplitude` and length `wave` (metres); `coil` is the share across them."""
     t = tangents(strands)
     side = unit(np.cross(t, outward))
     walked = np.cumsum(np.linalg.norm(np.diff(strands, axis=1, prepend=strands[:, :1]), axis=-1), axis=1)
@@ -232,8 +233,8 @@ def ribbons(
 ) -> Pieces:
     """Curved strips along strands.
 
-    `outward` (S, K, 3) faces away from the body; `width` (S,) or (S, K) in metres; `column` (S,) picks one of `columns` side
-    by side in the texture; `roll` (S,) turns a strip about its strand, radians.
+    `outward` (S, K, 3) faces away from the body; `width` (S,) or (S, K) in metres; `column` (S,) picks one of
+    `columns` side by side in the texture; `roll` (S,) turns a strip about its strand, radians.
     """
     count, length = strands.shape[:2]
     t = tangents(strands)

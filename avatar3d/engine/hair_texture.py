@@ -167,9 +167,9 @@ def _colored_atlas(name: str, grey: float, age: float) -> Tensor:
     light, alpha, number = (a.astype(np.float32) for a in strand_pattern())
     v = np.linspace(0, 1, STRIP_HEIGHT, dtype=np.float32)[:, None]
     temple = (np.arange(light.shape[1]) // STRIP_WIDTH >= len(VARIANTS))[None]
-    early, late = min(1.7 * grey, 1.0), grey if grey == 1 else max(1.5 * grey - 0.25, 0.0)
+    early, late = min(1.5 * grey, 1.0), grey if grey == 1 else max(1.25 * grey - 0.12, 0.0)
     share = np.where(temple, early, min(late, 1.0)).astype(np.float32)
-    is_grey = np.clip((share - number) / 0.06 + 0.5 * (share > 0), 0, 1)
+    is_grey = np.clip((share - number) / 0.4 + share, 0, 1)
     color, silver = np.float32(COLORS[name]), np.float32(_silver(age))
     contrast = np.float32(np.interp(color.mean(), [0.1, 0.6], [1.0, 0.62]))
     shade = 1 + contrast * (light - 0.45) + 0.10 * (number - 0.5)
@@ -189,9 +189,8 @@ CAP_SHAPE = (256, 1024)
 
 @cache
 def cap_noise() -> tuple[np.ndarray, np.ndarray]:
-    """(streaks, stubble) over the scalp's chart: streaks along the rows, and fine dots; both about 0 with deviation 1."""
+    """(streaks, dots) over the scalp's chart: lines along the rows, and fine dots; about 0 with deviation 1."""
     rng = np.random.default_rng(72)
-    rows, columns = CAP_SHAPE
     streaks = gaussian_filter(rng.normal(size=CAP_SHAPE), (22, 0.75), mode="wrap")
     dots = gaussian_filter(rng.normal(size=CAP_SHAPE), (1.0, 0.5), mode="wrap")
     return streaks / streaks.std(), dots / dots.std()

@@ -17,8 +17,8 @@ FOREHEAD, OCCIPUT = (0.0, 1.626, 0.147), (0.0, 1.590, -0.045)
 
 
 def hat_plane(figure: Figure) -> tuple[np.ndarray, np.ndarray]:
-    """(point, unit normal) of the plane that a hat's rim lies in, through the middle of the forehead, over the ears
-    and the back of the head. The normal points to the crown.
+    """(point, unit normal) of the plane that a hat's rim lies in: across the forehead, over the ears and the back
+    of the head. The normal points to the crown.
     """
     front, back = on_faces(figure, *_marks())[0]
     return front, unit(np.cross(np.array([1.0, 0.0, 0.0]), back - front))
