@@ -119,7 +119,7 @@ def body_canvas() -> Canvas:
         np.concatenate([_palms(points, normals)[:, None], _joints(points, normals)[:, None], *columns], 1)
     )
     p = to_millimetres(texels.interpolate(points))
-    veins = 1 - np.abs(value_noise(p * np.float32([0.5, 0.5, 1.0]), 16.0, 41))
+    veins = 1 - np.abs(value_noise(p * np.array([0.5, 0.5, 1.0], np.float32), 16.0, 41))
     briefs, bandeau = _underwear(p)
     masks = {
         "palm": at[:, 0],

@@ -144,9 +144,9 @@ def fine_creases(p: np.ndarray) -> np.ndarray:
     mouth = ramp(np.abs(p[:, 0]), 30, 18) * (
         blob(p, (0, -53, 25), (40, 7, 40)) + 0.7 * blob(p, (0, -84, 25), (40, 6, 40))
     )
-    vertical = value_noise(p * np.float32([1.0, 0.08, 0.08]), 1.15, 81)
-    flat = value_noise(p * np.float32([0.16, 1.0, 0.3]), 1.5, 82)
-    cross = value_noise(p * np.float32([0.7, 0.9, 0.4]), 2.4, 83)
+    vertical = value_noise(p * np.array([1.0, 0.08, 0.08], np.float32), 1.15, 81)
+    flat = value_noise(p * np.array([0.16, 1.0, 0.3], np.float32), 1.5, 82)
+    cross = value_noise(p * np.array([0.7, 0.9, 0.4], np.float32), 2.4, 83)
     cheeks = 0.6 * blob(p, (45, -45, 0), (26, 30, 45)) + 0.3
     neck = ramp(p[:, 1], -100, -125)
     height = 0.10 * np.minimum(mouth, 1) * np.minimum(vertical, 0.2) + 0.09 * lids * np.minimum(flat, 0.2)
@@ -164,8 +164,8 @@ def pores(p: np.ndarray) -> np.ndarray:
 
 def lip_lines(p: np.ndarray, lips: np.ndarray) -> np.ndarray:
     """(N,) height in mm of the fine vertical folds of lips."""
-    folds = value_noise(p * np.float32([1.0, 0.10, 0.10]), 0.9, 95) + 0.6 * value_noise(
-        p * np.float32([1, 0.2, 0.2]), 1.9, 96
+    folds = value_noise(p * np.array([1.0, 0.10, 0.10], np.float32), 0.9, 95) + 0.6 * value_noise(
+        p * np.array([1, 0.2, 0.2], np.float32), 1.9, 96
     )
     return (0.10 * folds * lips).astype(np.float32)
 
