@@ -6,15 +6,16 @@ import math
 import pytest
 import torch
 from render_scenes import quad, sphere
+from torch import Tensor
 
 from avatar3d.camera import orbit
 from avatar3d.render.color import linear_to_srgb, srgb_to_linear, tone_map
 from avatar3d.render.lights import Light, Lights, ambient_only, studio_lights
-from avatar3d.render.meshes import render_meshes, shade_torch
-from avatar3d.render.scene import compile_scene
+from avatar3d.render.meshes import render_meshes
+from avatar3d.render.scene import Scene, compile_scene
 from avatar3d.render.shading import Surface, shade
 from avatar3d.render.textures import build_atlas, sample_atlas
-from avatar3d.structures import Material
+from avatar3d.structures import Camera, Material
 
 FRONT = orbit([0.0, 0.0, 0.0], 6.0, fov=0.3, width=48, height=48)
 DARK = (0.0, 0.0, 0.0)
@@ -267,11 +268,21 @@ def test_nothing_to_draw_is_an_error():
         render_meshes([quad(Material("odd", alpha_mode="GLOW"))], FRONT)
 
 
-def test_fused_kernel_equals_torch(monkeypatch: pytest.MonkeyPatch):
-    """Skin, hair, metal, glass, all textures, lights with and without shadow."""
+def drawn_twice(scene, camera: Camera, monkeypatch: pytest.MonkeyPatch, **options) -> tuple[Tensor, Tensor]:
+    """The same picture by the fused kernels and by torch."""
+    fused = render_meshes(scene, camera, **options).rgb
+    with monkeypatch.context() as patch:
+        patch.setattr("avatar3d.render.meshes.uses_kernels", lambda scene: False)
+        plain = render_meshes(scene, camera, **options).rgb
+    assert not torch.equal(fused, plain)
+    return fused, plain
+
+
+def many_materials(glass: bool) -> Scene:
+    """Skin, hair, metal, glass, all textures."""
     generator = torch.Generator().manual_seed(0)
 
-    def texture(channels: int) -> torch.Tensor:
+    def texture(channels: int) -> Tensor:
         return torch.rand(16, 8, channels, generator=generator)
 
     bumps = torch.tensor([0.5, 0.5, 1.0]) + (texture(3) - 0.5) * torch.tensor([0.4, 0.4, 0.0])
@@ -279,14 +290,26 @@ def test_fused_kernel_equals_torch(monkeypatch: pytest.MonkeyPatch):
         sphere(Material("skin", base_color_texture=texture(3), normal_texture=bumps), (-0.6, 0.3, 0.0), 0.5),
         sphere(Material("hair", base_color_texture=texture(4), roughness=0.4), (0.6, 0.3, 0.1), 0.5),
         sphere(Material("metal", orm_texture=texture(3), metallic=1.0, roughness=0.9), (0.0, -0.5, 0.0), 0.5),
-        sphere(Material("glass", (0.2, 0.3, 0.9, 0.4), texture(4), alpha_mode="BLEND"), (0.0, 0.1, 0.6), 0.4),
         quad(Material("wall", double_sided=True), z=-0.8, half=1.2),
     ]
+    if glass:
+        clear = Material("glass", (0.2, 0.3, 0.9, 0.4), texture(4), alpha_mode="BLEND")
+        meshes.append(sphere(clear, (0.0, 0.1, 0.6), 0.4))
+    return compile_scene(meshes)
+
+
+def test_fused_kernels_equal_torch(monkeypatch: pytest.MonkeyPatch):
+    """With one sample per pixel they do the same; blended surfaces without shadows, since torch lets some cast."""
     camera = orbit([0.0, 0.0, 0.0], 6.0, 0.3, 0.2, fov=0.4, width=64, height=64)
-    scene = compile_scene(meshes)
-    fused = render_meshes(scene, camera).rgb
-    monkeypatch.setattr("avatar3d.render.meshes.shade_numba", shade_torch)
-    plain = render_meshes(scene, camera).rgb
-    assert not torch.equal(fused, plain)
-    assert (fused - plain).abs().max() < 2e-3
-    assert (fused - plain).abs().mean() < 2e-5
+    for glass in (False, True):
+        options = {"samples": 1, "shadows": not glass, "occlusion": not glass}
+        fused, plain = drawn_twice(many_materials(glass), camera, monkeypatch, **options)
+        assert (fused - plain).abs().mean() < 1e-4
+        assert ((fused - plain).abs() > 4e-3).float().mean() < 0.01  # taps that round to another pixel
+
+
+def test_lighting_samples_together_changes_little(monkeypatch: pytest.MonkeyPatch):
+    camera = orbit([0.0, 0.0, 0.0], 6.0, 0.3, 0.2, fov=0.4, width=128, height=128)
+    fused, plain = drawn_twice(many_materials(True), camera, monkeypatch, background=(0.2, 0.4, 0.6))
+    assert (fused - plain).abs().mean() < 4e-3
+    assert ((fused - plain).abs() > 0.05).float().mean() < 0.01

@@ -1,7 +1,8 @@
 """Numba kernels for CPUs, compiled once per machine; they release the GIL and fill one range of their output.
 
-Each has a twin in plain torch that the tests hold it to: `rasterize.rasterize_torch`, `visibility.occluded_torch`
-and `visibility.shadowed_torch`. `no_type_check` keeps the tests' shape checker from wrapping what numba compiles.
+`rasterize_band` and `face_range` have twins in plain torch that the tests hold them to:
+`rasterize.rasterize_torch` and `scene.make_view`. `no_type_check` keeps the tests' shape checker from wrapping
+what numba compiles.
 """
 
 from __future__ import annotations
@@ -12,24 +13,21 @@ from typing import no_type_check
 import numba
 import numpy as np
 
-OCCLUSION_BIAS = 0.12
-"""Cosine to the surface below which a neighbour does not occlude: hides the facets of coarse meshes."""
 
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
 def _alpha(texels, offset, width, height, u, v):
     """Bilinear look-up with repeat wrapping, as `textures.sample_atlas`."""
-    x = u * width - 0.5
-    y = v * height - 0.5
+    x = (u - math.floor(u)) * width - 0.5
+    y = (v - math.floor(v)) * height - 0.5
     x0 = math.floor(x)
     y0 = math.floor(y)
     fx = x - x0
     fy = y - y0
-    left = int(x0) % width
-    top = int(y0) % height
-    right = (left + 1) % width
-    bottom = (top + 1) % height
+    left = int(x0) if x0 >= 0 else width - 1
+    top = int(y0) if y0 >= 0 else height - 1
+    right = left + 1 if left + 1 < width else 0
+    bottom = top + 1 if top + 1 < height else 0
     upper = texels[offset + top * width + left] * (1 - fx) + texels[offset + top * width + right] * fx
     lower = texels[offset + bottom * width + left] * (1 - fx) + texels[offset + bottom * width + right] * fx
     return upper * (1 - fy) + lower * fy
@@ -38,18 +36,19 @@ def _alpha(texels, offset, width, height, u, v):
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
 def rasterize_band(
-    homogeneous, depth, faces, two_sided, uv, texels, rows, factor, cutoff, near, y_begin, y_end, width,
-    limit, out_face, out_bary, out_depth,
+    chosen, homogeneous, depth, faces, two_sided, uv, texels, rows, factor, cutoff, jitter, near, y_begin, y_end,
+    width, limit, out_face, out_depth,
 ):  # fmt: skip
-    """Write the `layers` nearest fragments of each pixel in rows [y_begin, y_end), nearest first.
+    """Write the nearest fragments of the chosen faces for each pixel in rows [y_begin, y_end), nearest first.
 
     Coverage is decided by homogeneous edge functions (Olano & Greer 1997): with rows v_i = (x w, y w, w) of a
     triangle, b = (x, y, 1) @ inverse([v_0 v_1 v_2]) is non-negative inside, and b / sum(b) are
     perspective-correct barycentrics (so only the determinant's sign matters); nothing is clipped, not even at
-    the near plane.
+    the near plane. `jitter` multiplies the alpha cutoff by row and column parity.
     """
     layers = out_face.shape[0]
-    for f in range(faces.shape[0]):
+    for index in range(chosen.shape[0]):
+        f = chosen[index]
         i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
         zi, zj, zk = depth[i], depth[j], depth[k]
         if zi <= near and zj <= near and zk <= near:
@@ -82,6 +81,7 @@ def rasterize_band(
         own0 = a0 > 0.0 or (a0 == 0.0 and b0 > 0.0)
         own1 = a1 > 0.0 or (a1 == 0.0 and b1 > 0.0)
         own2 = a2 > 0.0 or (a2 == 0.0 and b2 > 0.0)
+        tested = cutoff[f] > 0.0
         for y in range(top, bottom + 1):
             py = y + 0.5
             row0, row1, row2 = b0 * py + c0, b1 * py + c1, b2 * py + c2
@@ -109,86 +109,54 @@ def rasterize_band(
                 z = np.float32((u0 * zi + u1 * zj + u2 * zk) * total)
                 if z <= near or z >= limit[y, x] or z >= out_depth[layers - 1, y, x]:
                     continue
-                u0 *= total
-                u1 *= total
-                u2 *= total
-                if cutoff[f] > 0.0:
+                if tested:
+                    u0 *= total
+                    u1 *= total
+                    u2 *= total
                     u = u0 * uv[i, 0] + u1 * uv[j, 0] + u2 * uv[k, 0]
                     v = u0 * uv[i, 1] + u1 * uv[j, 1] + u2 * uv[k, 1]
-                    alpha = factor[f] * _alpha(texels, rows[f, 0], rows[f, 1], rows[f, 2], u, v)
-                    if alpha < cutoff[f]:
+                    alpha = factor[f] * _alpha(texels, rows[f, 0, 0], rows[f, 0, 1], rows[f, 0, 2], u, v)
+                    if alpha < cutoff[f] * jitter[y & 1, x & 1]:
                         continue
                 slot = layers - 1
                 while slot > 0 and out_depth[slot - 1, y, x] > z:
                     out_depth[slot, y, x] = out_depth[slot - 1, y, x]
                     out_face[slot, y, x] = out_face[slot - 1, y, x]
-                    for axis in range(3):
-                        out_bary[slot, y, x, axis] = out_bary[slot - 1, y, x, axis]
                     slot -= 1
                 out_depth[slot, y, x] = z
                 out_face[slot, y, x] = f
-                out_bary[slot, y, x, 0] = u0
-                out_bary[slot, y, x, 1] = u1
-                out_bary[slot, y, x, 2] = u2
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
-def occluded_range(begin, end, position, normal, dither, depth, focal, radius, taps, out):
-    """`visibility.occluded_torch` for points [begin, end)."""
-    height, width = depth.shape
-    count = taps.shape[0]
-    for s in range(begin, end):
-        px, py, pz = position[s, 0], position[s, 1], position[s, 2]
-        nx, ny, nz = normal[s, 0], normal[s, 1], normal[s, 2]
-        sx = focal * px / pz + 0.5 * width
-        sy = focal * py / pz + 0.5 * height
-        reach = min(max(focal * radius / pz, 2.0), 0.25 * height)
-        cosine = reach * math.cos(2 * math.pi * dither[s])
-        sine = reach * math.sin(2 * math.pi * dither[s])
-        total = 0.0
-        for tap in range(count):
-            tx, ty = taps[tap, 0], taps[tap, 1]
-            qx = min(max(int(sx + cosine * tx - sine * ty), 0), width - 1)
-            qy = min(max(int(sy + sine * tx + cosine * ty), 0), height - 1)
-            z = min(depth[qy, qx], 1e6)
-            vx = (qx + 0.5 - 0.5 * width) / focal * z - px
-            vy = (qy + 0.5 - 0.5 * height) / focal * z - py
-            vz = z - pz
-            squared = vx * vx + vy * vy + vz * vz
-            near = 1 - squared / (radius * radius)
-            if near > 0:
-                facing = (vx * nx + vy * ny + vz * nz) / math.sqrt(squared + 1e-12) - OCCLUSION_BIAS
-                if facing > 0:
-                    total += facing * near
-        out[s] = total / count
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-@no_type_check
-def shadowed_range(begin, end, receiver, dither, depth, spread, search, blocker_taps, taps, out):
-    """`visibility.shadowed_torch` for points [begin, end)."""
-    height, width = depth.shape
-    for s in range(begin, end):
-        x, y, z = receiver[s, 0], receiver[s, 1], receiver[s, 2]
-        cosine = math.cos(2 * math.pi * dither[s])
-        sine = math.sin(2 * math.pi * dither[s])
-        gap = 0.0
-        blockers = 0
-        for tap in range(blocker_taps.shape[0]):
-            tx, ty = search * blocker_taps[tap, 0], search * blocker_taps[tap, 1]
-            qx = min(max(int(x + cosine * tx - sine * ty), 0), width - 1)
-            qy = min(max(int(y + sine * tx + cosine * ty), 0), height - 1)
-            above = z - depth[qy, qx]
-            if above > 0:
-                gap += above
-                blockers += 1
-        reach = min(max(spread * gap / max(blockers, 1), 1.5), 3 * search)
-        lit = 0
-        for tap in range(taps.shape[0]):
-            tx, ty = reach * taps[tap, 0], reach * taps[tap, 1]
-            qx = min(max(int(x + cosine * tx - sine * ty), 0), width - 1)
-            qy = min(max(int(y + sine * tx + cosine * ty), 0), height - 1)
-            if depth[qy, qx] >= z:
-                lit += 1
-        out[s] = lit / taps.shape[0]
+def face_range(begin, end, homogeneous, uv, faces, face_mesh, factors, texture_ids, levels, stretch, side, rows):
+    """Facing and mip levels of the faces [begin, end): `scene.make_view`."""
+    for f in range(begin, end):
+        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+        wi, wj, wk = homogeneous[i, 2], homogeneous[j, 2], homogeneous[k, 2]
+        product = wi * wj * wk
+        if product == 0.0:
+            wi, wj, wk, product = 1.0, 1.0, 1.0, 1.0
+        x0, y0 = homogeneous[i, 0] / wi, homogeneous[i, 1] / wi
+        ax, ay = homogeneous[j, 0] / wj - x0, homogeneous[j, 1] / wj - y0
+        bx, by = homogeneous[k, 0] / wk - x0, homogeneous[k, 1] / wk - y0
+        area = ax * by - ay * bx
+        mesh = face_mesh[f]
+        side[f] = -1.0 if area * product > 0.0 and factors[mesh, 7] == 0.0 else 1.0
+        area = max(abs(area), 1e-9)
+        du1, dv1 = uv[j, 0] - uv[i, 0], uv[j, 1] - uv[i, 1]
+        du2, dv2 = uv[k, 0] - uv[i, 0], uv[k, 1] - uv[i, 1]
+        ux, uy = (du1 * by - du2 * ay) / area, (du2 * ax - du1 * bx) / area
+        vx, vy = (dv1 * by - dv2 * ay) / area, (dv2 * ax - dv1 * bx) / area
+        squared_u, squared_v, cross = ux * ux + uy * uy, vx * vx + vy * vy, ux * vy - uy * vx
+        for n in range(3):
+            texture = texture_ids[mesh, n]
+            width, height = levels[n, texture, 0, 1], levels[n, texture, 0, 2]
+            both = squared_u * width * width + squared_v * height * height
+            product = cross * cross * (width * width * height * height)
+            longest = 0.5 * (both + math.sqrt(max(both * both - 4 * product, 0.0)))
+            shortest = product / max(longest, 1e-30)
+            footprint = max(shortest, longest / (stretch * stretch), 1e-12)
+            level = min(max(math.floor(0.5 * math.log2(footprint)), 0), levels.shape[2] - 1)
+            for c in range(3):
+                rows[f, n, c] = levels[n, texture, level, c]

@@ -60,6 +60,21 @@ def studio_lights(camera: Camera | None = None) -> Lights:
     )
 
 
+def ring_lights() -> Lights:
+    """Studio lights fixed to the world that suit a camera at any azimuth: key and rims all around."""
+    return Lights(
+        lights=(
+            Light(_direction(-38, 36.0), (0.80, 0.785, 0.765), angle=0.16, shadow=True),
+            Light(_direction(-10, 20.0), (0.10, 0.10, 0.10), angle=0.06),
+            Light(_direction(62, 16.0), (0.34, 0.345, 0.36), angle=0.5),
+            Light(_direction(152, 34.0), (0.78, 0.81, 0.85), angle=0.25, shadow=True),
+            Light(_direction(-128, 22.0), (0.36, 0.36, 0.36), angle=0.3),
+        ),
+        sky=(0.34, 0.345, 0.36),
+        ground=(0.165, 0.155, 0.15),
+    )
+
+
 def ambient_only(level: float = 1.0) -> Lights:
     """The same light from everywhere: shows material colors as they are."""
     return Lights((), (level,) * 3, (level,) * 3)

@@ -42,7 +42,6 @@ class Fragments:
     """The K nearest surfaces behind each pixel, nearest first; face -1 and depth inf where there is none."""
 
     face: Int[Tensor, "K H W"]
-    bary: Float[Tensor, "K H W 3"]
     depth: Float[Tensor, "K H W"]
 
 
@@ -53,11 +52,24 @@ def rasterize(
     layers: int = 1,
     limit: Float[Tensor, "H W"] | None = None,
     near: float = 1e-3,
+    samples: int = 1,
 ) -> Fragments:
-    """Fragments with near < depth < limit; backs of one-sided faces and alpha below its cutoff are dropped."""
+    """Fragments with near < depth < limit; backs of one-sided faces and alpha below its cutoff are dropped.
+
+    With more than one of the `samples` (per axis and pixel) the cutoff differs among neighbours, see
+    `cutoff_jitter`.
+    """
     if triangles.depth.device.type == "cpu":
-        return rasterize_numba(triangles, width, height, layers, limit, near)
-    return rasterize_torch(triangles, width, height, layers, limit, near)
+        return rasterize_numba(triangles, width, height, layers, limit, near, samples)
+    return rasterize_torch(triangles, width, height, layers, limit, near, samples)
+
+
+def cutoff_jitter(samples: int) -> Float[np.ndarray, "2 2"]:
+    """Factors of the alpha cutoff by the parity of row and column.
+
+    When a pixel has several samples, alpha around the cutoff becomes partial coverage instead of a hard edge.
+    """
+    return np.array([[0.7, 1.1], [1.3, 0.9]]) if samples > 1 else np.ones((2, 2))
 
 
 def rasterize_numba(
@@ -67,27 +79,32 @@ def rasterize_numba(
     layers: int = 1,
     limit: Float[Tensor, "H W"] | None = None,
     near: float = 1e-3,
+    samples: int = 1,
 ) -> Fragments:
     """`rasterize` for CPU tensors: bands of rows on a thread pool (as many threads as torch uses)."""
     face = torch.full((layers, height, width), -1, dtype=torch.int32)
-    bary = torch.zeros(layers, height, width, 3)
     depth = torch.full((layers, height, width), torch.inf)
     limit = depth[0].clone() if limit is None else limit
     t = triangles
     arrays = (
+        np.arange(len(t.faces), dtype=np.int32),
         as_array(t.homogeneous, np.float64), as_array(t.depth, np.float64), as_array(t.faces, np.int32),
         as_array(t.two_sided, np.bool_), as_array(t.uv, np.float64), as_array(t.alpha_texels, np.float32),
-        as_array(t.alpha_rows, np.int64), as_array(t.alpha_factor, np.float64),
-        as_array(t.alpha_cutoff, np.float64),
+        as_array(t.alpha_rows[:, None], np.int64), as_array(t.alpha_factor, np.float64),
+        as_array(t.alpha_cutoff, np.float64), cutoff_jitter(samples), near,
     )  # fmt: skip
-    outputs = (as_array(limit, np.float32), face.numpy(), bary.numpy(), depth.numpy())
-    run_bands(lambda begin, end: rasterize_band(*arrays, near, begin, end, width, *outputs), height)
-    return Fragments(face, bary, depth)
+    outputs = (as_array(limit, np.float32), face.numpy(), depth.numpy())
+    run_bands(lambda begin, end: rasterize_band(*arrays, begin, end, width, *outputs), height, thread_count())
+    return Fragments(face, depth)
 
 
-def run_bands(fill: Callable[[int, int], None], count: int) -> None:
-    """Call `fill(begin, end)` for ranges that cover [0, count), on as many threads as torch uses."""
-    workers = min(torch.get_num_threads(), os.cpu_count() or 1)
+def thread_count() -> int:
+    """As many threads as torch uses, but no more than there are processors."""
+    return min(torch.get_num_threads(), os.cpu_count() or 1)
+
+
+def run_bands(fill: Callable[[int, int], None], count: int, workers: int) -> None:
+    """Call `fill(begin, end)` for ranges that cover [0, count), on `workers` threads."""
     if workers == 1:
         fill(0, count)
         return
@@ -109,6 +126,7 @@ def rasterize_torch(
     layers: int = 1,
     limit: Float[Tensor, "H W"] | None = None,
     near: float = 1e-3,
+    samples: int = 1,
     chunk: int = 1 << 22,
 ) -> Fragments:
     """`rasterize` in plain torch operations, on any device.
@@ -122,7 +140,8 @@ def rasterize_torch(
     box_min, box_size = _bounding_boxes(t, visible, width, height, near)
     counts = box_size[:, 0] * box_size[:, 1]
     ends = counts.cumsum(0)
-    kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    jitter = torch.from_numpy(cutoff_jitter(samples)).to(device)
     total = int(ends[-1]) if len(ends) else 0
     for begin in range(0, total, chunk):
         pair = torch.arange(begin, min(begin + chunk, total), device=device)
@@ -130,14 +149,12 @@ def rasterize_torch(
         local = pair - (ends[f] - counts[f])
         x = box_min[f, 0] + local % box_size[f, 0]
         y = box_min[f, 1] + local // box_size[f, 0]
-        kept.append(_test_pairs(t, inverse, f, x, y, width, limit, near))
+        kept.append(_test_pairs(t, inverse, f, x, y, width, limit, near, jitter))
     if not kept:
-        kept.append(
-            _test_pairs(t, inverse, *(torch.zeros(0, dtype=torch.int64, device=device),) * 3, width, limit, near)
-        )
-    f, pixel, bary, z = (torch.cat(column) for column in zip(*kept, strict=True))
+        none = torch.zeros(0, dtype=torch.int64, device=device)
+        kept.append(_test_pairs(t, inverse, none, none, none, width, limit, near, jitter))
+    f, pixel, z = (torch.cat(column) for column in zip(*kept, strict=True))
     out_face = torch.full((layers, height * width), -1, dtype=torch.int32, device=device)
-    out_bary = torch.zeros(layers, height * width, 3, device=device)
     out_depth = torch.full((layers, height * width), torch.inf, device=device)
     for layer in range(layers):
         out_depth[layer].scatter_reduce_(0, pixel, z, "amin")
@@ -146,10 +163,9 @@ def rasterize_torch(
         first.scatter_reduce_(0, pixel[nearest], f[nearest], "amin")
         winner = nearest & (f == first[pixel])
         out_face[layer, pixel[winner]] = f[winner].int()
-        out_bary[layer, pixel[winner]] = bary[winner]
-        f, pixel, bary, z = f[~winner], pixel[~winner], bary[~winner], z[~winner]
+        f, pixel, z = f[~winner], pixel[~winner], z[~winner]
     shape = (layers, height, width)
-    return Fragments(out_face.view(shape), out_bary.view(*shape, 3), out_depth.view(shape))
+    return Fragments(out_face.view(shape), out_depth.view(shape))
 
 
 def _edge_functions(t: Triangles, near: float) -> tuple[Tensor, Tensor]:
@@ -183,9 +199,10 @@ def _bounding_boxes(t: Triangles, visible: Tensor, width: int, height: int, near
 
 
 def _test_pairs(
-    t: Triangles, edges: Tensor, f: Tensor, x: Tensor, y: Tensor, width: int, limit: Tensor | None, near: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of the (face, pixel) pairs those that are seen: (face, pixel index, barycentrics, depth)."""
+    t: Triangles, edges: Tensor, f: Tensor, x: Tensor, y: Tensor, width: int, limit: Tensor | None, near: float,
+    jitter: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Of the (face, pixel) pairs those that are seen: (face, pixel index, depth)."""
     px, py = x.double()[:, None] + 0.5, y.double()[:, None] + 0.5
     e = edges[f]
     b = e[..., 0] * px + (e[..., 1] * py + e[..., 2])
@@ -201,5 +218,6 @@ def _test_pairs(
         seen &= z < limit.reshape(-1)[pixel]
     uv = (b[..., None] * t.uv.double()[t.faces[f]]).sum(1)
     alpha = t.alpha_factor[f] * sample_atlas(t.alpha_texels[:, None].double(), t.alpha_rows[f], uv)[:, 0]
-    seen &= (t.alpha_cutoff[f] <= 0) | (alpha >= t.alpha_cutoff[f])
-    return f[seen], pixel[seen], b[seen].float(), z[seen]
+    factor = jitter[pixel // width % 2, pixel % width % 2]
+    seen &= (t.alpha_cutoff[f] <= 0) | (alpha >= t.alpha_cutoff[f].double() * factor)
+    return f[seen], pixel[seen], z[seen]

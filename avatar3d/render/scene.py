@@ -18,6 +18,8 @@ from avatar3d.structures import PART_KINDS, Camera, Mesh, Part
 ALPHA_MODES = ("OPAQUE", "MASK", "BLEND")
 BLEND_SEEN_AS_SOLID = 0.5
 """Blended surfaces with at least this alpha cast shadows and show in depth, normals, labels and uv."""
+BARELY_SEEN = 1 / 255
+"""Blended surfaces with less alpha than this are not drawn."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def compile_scene(meshes: Sequence[LabelledMesh]) -> Scene:
         (m.roughness, m.metallic, m.name.startswith("skin"), m.name.startswith("hair"), m.alpha_mode == "BLEND")
         for m in materials
     ).to(dtype)
-    base_atlas, base_ids = _pack([m.base_color_texture for m in materials], (1.0,) * 4, like, linear=True)
+    tested = [m.alpha_cutoff / max(m.base_color[3], 1e-6) * (m.alpha_mode == "MASK") for m in materials]
+    base_atlas, base_ids = _pack([m.base_color_texture for m in materials], (1.0,) * 4, like, tested)
     normal_atlas, normal_ids = _pack([m.normal_texture for m in materials], (0.5, 0.5, 1.0), like)
     orm_atlas, orm_ids = _pack([m.orm_texture for m in materials], (1.0,) * 3, like)
     return Scene(
@@ -142,19 +145,25 @@ def _vertex_attributes(mesh: Mesh) -> Float[Tensor, "V 14"]:
 
 
 def _pack(
-    textures: Sequence[Tensor | None], neutral: tuple[float, ...], like: Tensor, linear: bool = False
+    textures: Sequence[Tensor | None],
+    neutral: tuple[float, ...],
+    like: Tensor,
+    cutoffs: Sequence[float] | None = None,
 ) -> tuple[Atlas, list[int]]:
-    """Atlas of the distinct textures (a texel of `neutral` for None) and each mesh's row in it."""
-    rows: dict[int, int] = {}
+    """Atlas of the distinct textures (a texel of `neutral` for None) and each mesh's row in it.
+
+    With `cutoffs` of alpha tests (0 for none) these are colors, which become linear.
+    """
+    rows: dict[tuple[int, float], int] = {}
     packed: list[Tensor] = []
     ids: list[int] = []
-    for texture in textures:
-        key = id(texture)
+    for texture, cutoff in zip(textures, cutoffs or [0.0] * len(textures), strict=True):
+        key = (id(texture), cutoff)
         if key not in rows:
             rows[key] = len(packed)
-            packed.append(_texels(texture, neutral, like, linear))
+            packed.append(_texels(texture, neutral, like, linear=cutoffs is not None))
         ids.append(rows[key])
-    return build_atlas(packed), ids
+    return build_atlas(packed, [cutoff for _, cutoff in rows] if cutoffs else None), ids
 
 
 def _texels(texture: Tensor | None, neutral: tuple[float, ...], like: Tensor, linear: bool) -> Tensor:
@@ -197,15 +206,19 @@ def make_view(scene: Scene, homogeneous: Float[Tensor, "V 3"], depth: Float[Tens
     """Facing and mip levels of faces whose vertices project to `homogeneous` (see `Triangles`)."""
     i, j, k = (homogeneous[scene.faces[:, n]] for n in range(3))
     det = (i * torch.linalg.cross(j, k)).sum(-1)
-    w = i[:, 2] * j[:, 2] * k[:, 2]
-    screen_area = (det / torch.where(w == 0, torch.ones_like(w), w)).abs().clamp_min(1e-9)
-    uv = scene.attributes[:, 6:8].detach()[scene.faces]
-    e1, e2 = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
-    uv_area = (e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]).abs()
-    density = (uv_area / screen_area).float()
+    w = torch.stack([i[:, 2], j[:, 2], k[:, 2]])
+    w = torch.where((w == 0).any(0), 1.0, w)
+    origin = i[:, :2] / w[0, :, None]
+    (ax, ay), (bx, by) = ((p[:, :2] / n[:, None] - origin).unbind(-1) for p, n in ((j, w[1]), (k, w[2])))
+    area = (ax * by - ay * bx).abs().clamp_min(1e-9)
+    uv = scene.attributes[:, 6:8].detach().double()[scene.faces]
+    (du1, dv1), (du2, dv2) = (uv[:, 1] - uv[:, 0]).unbind(-1), (uv[:, 2] - uv[:, 0]).unbind(-1)
+    ux, uy = (du1 * by - du2 * ay) / area, (du2 * ax - du1 * bx) / area
+    vx, vy = (dv1 * by - dv2 * ay) / area, (dv2 * ax - dv1 * bx) / area
+    steps = torch.stack([ux * ux + uy * uy, vx * vx + vy * vy, ux * vy - uy * vx])
     atlases = (scene.base_atlas, scene.normal_atlas, scene.orm_atlas)
     rows = tuple(
-        mip_rows(atlas, scene.texture_ids[:, n], scene.face_mesh, density) for n, atlas in enumerate(atlases)
+        mip_rows(atlas, scene.texture_ids[:, n], scene.face_mesh, steps) for n, atlas in enumerate(atlases)
     )
     turned = (det > 0) & (scene.factors[:, 7] == 0)[scene.face_mesh]
     return View(homogeneous, depth, 1 - 2 * turned.float(), rows)  # type: ignore[arg-type]
@@ -228,6 +241,12 @@ def view_triangles(
         alpha_factor=scene.factors[mesh, 3].detach(),
         alpha_cutoff=cutoffs[mesh],
     )
+
+
+def draw_order(scene: Scene) -> Int[Tensor, " K"]:
+    """Faces that are not blended, opaque before alpha-tested ones: what lies in front spares many tests."""
+    mode = scene.alpha_mode[scene.face_mesh]
+    return torch.cat([(mode == 0).nonzero()[:, 0], (mode == 1).nonzero()[:, 0]])
 
 
 def solid_cutoffs(scene: Scene) -> Float[Tensor, " M"]:

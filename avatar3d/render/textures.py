@@ -10,6 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+STRETCH = 3.0
+"""How many times longer than wide a sample's footprint in a texture may be before it is blurred across."""
+MOST_ALPHA_SCALE = 4.0
+"""Where nearly nothing of a texture is opaque, its small levels are not blown up more than this."""
+
 
 @dataclass(frozen=True)
 class Atlas:
@@ -20,18 +25,25 @@ class Atlas:
     """(offset, width, height) per texture and level; levels beyond the last repeat it."""
 
 
-def build_atlas(textures: Sequence[Float[Tensor, "_ _ C"]], max_levels: int = 6) -> Atlas:
-    """Pack (H, W, C) textures. Each level halves the one before it (box filter)."""
+def build_atlas(
+    textures: Sequence[Float[Tensor, "_ _ C"]], cutoffs: Sequence[float] | None = None, max_levels: int = 6
+) -> Atlas:
+    """Pack (H, W, C) textures. Each level halves the one before it (box filter).
+
+    `cutoffs` above 0 say at which alpha (the last channel) a texture is tested: averages of thin hairs fall below
+    it, so that each level's alpha is scaled until as large a share passes as in the texture itself.
+    """
     chunks: list[Tensor] = []
     table: list[list[tuple[int, int, int]]] = []
     offset = 0
-    for texture in textures:
+    for texture, cutoff in zip(textures, cutoffs or [0.0] * len(textures), strict=True):
         rows: list[tuple[int, int, int]] = []
         level = texture
         while True:
             height, width, channels = level.shape
             rows.append((offset, width, height))
-            chunks.append(level.reshape(-1, channels))
+            shown = _keep_coverage(level, texture, cutoff) if rows[1:] and cutoff > 0 else level
+            chunks.append(shown.reshape(-1, channels))
             offset += height * width
             if len(rows) == max_levels or min(height, width) == 1:
                 break
@@ -41,17 +53,40 @@ def build_atlas(textures: Sequence[Float[Tensor, "_ _ C"]], max_levels: int = 6)
     return Atlas(torch.cat(chunks), torch.tensor(table, dtype=torch.int64, device=chunks[0].device))
 
 
-def mip_rows(
-    atlas: Atlas, texture: Int[Tensor, " M"], face_mesh: Int[Tensor, " F"], uv_per_sample: Float[Tensor, " F"]
-) -> Int[Tensor, "F 3"]:
-    """(offset, width, height) of the level whose texels are about as large as an image sample, per face.
+def _keep_coverage(
+    level: Float[Tensor, "_ _ C"], texture: Float[Tensor, "_ _ C"], cutoff: float
+) -> Float[Tensor, "_ _ C"]:
+    """The level with alpha scaled so that as large a share reaches the cutoff as in the texture (Castano 2010)."""
+    alpha = level[..., -1].detach()
+    # look-ups between texels see averages of them
+    between = F.avg_pool2d(alpha[None, None], 2, 1)[0, 0] if min(alpha.shape) > 1 else alpha
+    alpha = torch.cat([alpha.flatten(), between.flatten()])
+    passing = int((texture[..., -1] >= cutoff).double().mean() * alpha.numel() + 0.5)
+    if passing == 0:
+        return level
+    threshold = alpha.sort(descending=True).values[passing - 1]
+    scale = (cutoff / threshold.clamp_min(1e-6)).clamp(0.5, MOST_ALPHA_SCALE)
+    return torch.cat([level[..., :-1], (level[..., -1:] * scale).clamp_max(1)], dim=-1)
 
-    `uv_per_sample` is the uv area of a face over its area in image samples. The level is rounded down, that is
+
+def mip_rows(
+    atlas: Atlas, texture: Int[Tensor, " M"], face_mesh: Int[Tensor, " F"], uv_steps: Float[Tensor, "3 F"]
+) -> Int[Tensor, "F 3"]:
+    """(offset, width, height) of the level to sample, per face.
+
+    `uv_steps` holds |du|^2, |dv|^2 and du x dv, where du and dv are the gradients of u and v per image sample.
+    A sample covers a parallelogram of texels. Its short side decides (a face seen at a glancing angle would blur
+    along both), unless the long one is more than `STRETCH` times as long. The level is rounded down, that is
     towards sharpness, because super-sampling takes the rest of the aliasing.
     """
-    size = atlas.levels[texture, 0, 1] * atlas.levels[texture, 0, 2]
-    texels_per_sample = uv_per_sample * size[face_mesh]
-    level = (0.5 * torch.log2(texels_per_sample.clamp_min(1e-12))).floor().long()
+    size = atlas.levels[texture, 0, 1:].double()[face_mesh]
+    width, height = size[:, 0], size[:, 1]
+    both = uv_steps[0] * width**2 + uv_steps[1] * height**2
+    product = (uv_steps[2] * width * height) ** 2
+    longest = 0.5 * (both + (both * both - 4 * product).clamp_min(0).sqrt())
+    shortest = product / longest.clamp_min(1e-30)
+    footprint = torch.maximum(shortest, longest / STRETCH**2).clamp_min(1e-12)
+    level = (0.5 * torch.log2(footprint)).floor().long()
     level = level.clamp(0, atlas.levels.shape[1] - 1)
     return atlas.levels[texture[face_mesh], level]
 

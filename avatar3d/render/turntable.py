@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from avatar3d.camera import PORTRAIT_FOV, frame_points, orbit
-from avatar3d.render.images import to_bytes
-from avatar3d.render.lights import studio_lights
-from avatar3d.render.meshes import BACKDROP, render_meshes
+from avatar3d.camera import PORTRAIT_FOV, frame_points, orbit, project
+from avatar3d.render.fused import draw, scene_arrays
+from avatar3d.render.lights import Lights, ring_lights
+from avatar3d.render.meshes import BACKDROP
+from avatar3d.render.rasterize import thread_count
 from avatar3d.render.scene import LabelledMesh, Scene, compile_scene
+from avatar3d.render.visibility import shadow_map
 from avatar3d.structures import Camera
 
 
@@ -52,17 +56,41 @@ def turntable(
     samples: int = 2,
     cameras: Sequence[Camera] | None = None,
     on_frame: Callable[[int, int], None] | None = None,
+    lights: Lights | None = None,
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """Frames of a walk around the meshes (or along `cameras`); the studio lights walk along.
+    """Frames of a walk around the meshes (or along `cameras`) under lights that stay where they are.
 
-    `on_frame(done, frames)` is called after each frame.
+    So shadows are found once for all frames. Each thread draws a frame of its own. `on_frame(done, frames)` is
+    called after each frame.
     """
     scene = meshes if isinstance(meshes, Scene) else compile_scene(meshes)
-    used = torch.unique(scene.faces)
-    path = cameras or turntable_cameras(scene.vertices[used], frames, elevation, width=width, height=height)
-    for n, camera in enumerate(path):
-        with torch.no_grad():
-            picture = render_meshes(scene, camera, studio_lights(camera), background, samples)
-        yield to_bytes(picture.rgb)
-        if on_frame is not None:
-            on_frame(n + 1, len(path))
+    vertices = scene.vertices[torch.unique(scene.faces)]
+    path = cameras or turntable_cameras(vertices, frames, elevation, width=width, height=height)
+    lights = lights or ring_lights()
+    shadows = [shadow_map(scene, light, _seen(vertices, path)) for light in lights.lights if light.shadow]
+    arrays = scene_arrays(scene)
+
+    def frame(camera: Camera) -> UInt8[np.ndarray, "H W 3"]:
+        rgb, _ = draw(arrays, camera, lights, background, samples, shadow_maps=shadows)
+        return (rgb * 255 + 0.5).astype(np.uint8)
+
+    workers = thread_count()
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(pool.submit(frame, camera) for camera in path[: workers + 1])
+        for n in range(len(path)):
+            picture = waiting.popleft().result()
+            if n + workers + 1 < len(path):
+                waiting.append(pool.submit(frame, path[n + workers + 1]))
+            yield picture
+            if on_frame is not None:
+                on_frame(n + 1, len(path))
+
+
+def _seen(vertices: Float[Tensor, "N 3"], cameras: Sequence[Camera]) -> Float[Tensor, "K 3"]:
+    """The vertices that some camera has in its picture, or a little outside; all when that is none."""
+    inside = torch.zeros(len(vertices), dtype=torch.bool)
+    for camera in cameras[:: max(1, len(cameras) // 12)]:
+        xy, depth = project(camera, vertices)
+        size = xy.new_tensor([camera.width, camera.height])
+        inside |= ((xy > -0.05 * size) & (xy < 1.05 * size)).all(-1) & (depth > 0)
+    return vertices[inside] if inside.any() else vertices

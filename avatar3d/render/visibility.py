@@ -1,7 +1,7 @@
 """How much light reaches what a camera sees: soft shadows and ambient occlusion, from depth maps.
 
 Both are computed once per pixel and carried to the image samples by depth-aware interpolation. They are data
-to the shading: no gradient flows through them.
+to the shading: no gradient flows through them. `visibility_kernel` is the fast twin for CPUs.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatar3d.camera import world_to_camera
-from avatar3d.render.kernels import OCCLUSION_BIAS, occluded_range, shadowed_range
 from avatar3d.render.lights import Light, Lights
-from avatar3d.render.rasterize import as_array, rasterize, run_bands
+from avatar3d.render.rasterize import rasterize
 from avatar3d.render.scene import Scene, make_view, solid_cutoffs, view_triangles
 from avatar3d.render.textures import weighted_rows
 from avatar3d.structures import Camera
@@ -33,8 +32,12 @@ def _spiral(count: int, power: float) -> np.ndarray:
 
 OCCLUSION_TAPS = _spiral(20, 1.0)
 OCCLUSION_STRENGTH = 3.6
+OCCLUSION_BIAS = 0.12
+"""Cosine to the surface below which a neighbour does not occlude: hides the facets of coarse meshes."""
 BLOCKER_TAPS = _spiral(8, 0.5)
 SHADOW_TAPS = _spiral(16, 0.5)
+UPSAMPLE_DEPTH = 0.005
+"""Depths that differ by this share of the scene's diagonal belong to different surfaces."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,24 @@ class Seen:
     position: Float[Tensor, "P 3"]
     normal: Float[Tensor, "P 3"]
     depth: Float[Tensor, "H W"]
+
+
+@dataclass(frozen=True)
+class ShadowMap:
+    """Depth seen from a distant light, orthographic."""
+
+    depth: Float[Tensor, "S S"]
+    R_light_world: Float[Tensor, "3 3"]
+    low: tuple[float, float]
+    """Light coordinates of the upper left corner, metres."""
+    texel: float
+    """Metres."""
+    start: float
+    """Light coordinate at which depth is 0."""
+    spread: float
+    """Texels that a penumbra grows per metre of distance to what blocks."""
+    search: float
+    """Texels around a point in which blockers are looked for."""
 
 
 def visibility(
@@ -60,32 +81,40 @@ def visibility(
     channels = [_ambient_occlusion(scene, camera, seen, dither) if occlusion else ones]
     for light in lights.lights:
         if light.shadow:
-            channels.append(_shadow(scene, light, seen, dither) if shadows and len(dither) else ones)
+            lit = ones
+            if shadows and len(dither):
+                lit = _lit(shadow_map(scene, light, seen.position), seen, dither)
+            channels.append(lit)
     values = torch.stack(channels, dim=-1)
     image = values.new_ones(height * width, values.shape[1])
     image[seen.pixel] = values
     image = image.view(height, width, -1)
-    return _blur(image, seen.depth, 0.25 * _occlusion_radius(scene))
+    return _blur(image, seen.depth, blur_tolerance(scene.diagonal))
 
 
-def _occlusion_radius(scene: Scene) -> float:
-    return 0.03 * scene.diagonal
+def occlusion_radius(diagonal: float) -> float:
+    """How far away occluders count, metres, in a scene with this diagonal."""
+    return 0.03 * diagonal
+
+
+def blur_tolerance(diagonal: float) -> float:
+    """Difference in depth, metres, within which neighbouring pixels share their light."""
+    return 0.25 * occlusion_radius(diagonal)
 
 
 def _gradient_noise(x: Tensor, y: Tensor) -> Tensor:
     """Interleaved gradient noise in [0, 1): neighbours differ, small blocks average out (Jimenez 2014)."""
-    return (52.9829189 * ((0.06711056 * x + 0.00583715 * y) % 1.0)) % 1.0
+    return ((52.9829189 * ((0.06711056 * x.double() + 0.00583715 * y.double()) % 1.0)) % 1.0).float()
 
 
 def _ambient_occlusion(scene: Scene, camera: Camera, seen: Seen, dither: Tensor) -> Float[Tensor, " P"]:
     position = world_to_camera(camera, seen.position)
     normal = seen.normal @ camera.T_world_camera[:3, :3].to(seen.normal)
-    occluded = occluded_numba if position.device.type == "cpu" else occluded_torch
-    share = occluded(position, normal, dither, seen.depth, camera.focal, _occlusion_radius(scene))
+    share = occluded(position, normal, dither, seen.depth, camera.focal, occlusion_radius(scene.diagonal))
     return (1 - OCCLUSION_STRENGTH * share).clamp(0.05, 1)
 
 
-def occluded_torch(
+def occluded(
     position: Float[Tensor, "P 3"], normal: Float[Tensor, "P 3"], dither: Float[Tensor, " P"],
     depth: Float[Tensor, "H W"], focal: float, radius: float,
 ) -> Float[Tensor, " P"]:  # fmt: skip
@@ -111,32 +140,18 @@ def occluded_torch(
         vy = (qy + 0.5 - 0.5 * height) / focal * z - py
         v = torch.stack([vx, vy, z - pz], dim=-1)
         squared = (v * v).sum(-1)
-        facing = (v * normal).sum(-1) * torch.rsqrt(squared + 1e-12) - OCCLUSION_BIAS
+        facing = (v * normal).sum(-1) * torch.rsqrt(squared + 1e-8) - OCCLUSION_BIAS
         total += facing.clamp_min(0) * (1 - squared / (radius * radius)).clamp_min(0)
     return total / len(OCCLUSION_TAPS)
 
 
-def occluded_numba(
-    position: Float[Tensor, "P 3"], normal: Float[Tensor, "P 3"], dither: Float[Tensor, " P"],
-    depth: Float[Tensor, "H W"], focal: float, radius: float,
-) -> Float[Tensor, " P"]:  # fmt: skip
-    """`occluded_torch` for CPU tensors."""
-    out = torch.empty_like(dither)
-    arrays = [as_array(x, np.float32) for x in (position, normal, dither, depth)]
-    result = out.numpy()
-    run_bands(
-        lambda b, e: occluded_range(b, e, *arrays, float(focal), float(radius), OCCLUSION_TAPS, result), len(out)
-    )
-    return out
-
-
-def _shadow(scene: Scene, light: Light, seen: Seen, dither: Tensor, size: int = 1024) -> Float[Tensor, " P"]:
-    """Unblocked share of a light, from an orthographic depth map around what is seen."""
-    R_light_world = _light_axes(light, seen.position)
-    points = seen.position @ R_light_world.T
+def shadow_map(scene: Scene, light: Light, points: Float[Tensor, "P 3"], size: int = 1024) -> ShadowMap:
+    """Depth from a light around `points`; with alpha tests and both sides of every face."""
+    R_light_world = _light_axes(light, points)
+    seen = points @ R_light_world.T
     margin = 0.02 * scene.diagonal
-    low = points[:, :2].amin(0) - margin
-    texel = float((points[:, :2].amax(0) + margin - low).max()) / size
+    low = seen[:, :2].amin(0) - margin
+    texel = float((seen[:, :2].amax(0) + margin - low).max()) / size
     p = scene.vertices.detach() @ R_light_world.T
     start = float(p[:, 2].min()) - 1.0
     xy = (p[:, :2] - low) / texel
@@ -144,16 +159,21 @@ def _shadow(scene: Scene, light: Light, seen: Seen, dither: Tensor, size: int = 
     view = make_view(scene, homogeneous, (p[:, 2] - start).double())
     everything = torch.arange(len(scene.faces), device=p.device)
     triangles = view_triangles(scene, view, everything, solid_cutoffs(scene), two_sided=True)
-    depth_map = rasterize(triangles, size, size).depth[0]
-    raised = (seen.position + 2.0 * texel * seen.normal) @ R_light_world.T
-    receiver = torch.cat([(raised[:, :2] - low) / texel, raised[:, 2:] - start - 1.5 * texel], dim=-1)
+    depth = rasterize(triangles, size, size).depth[0]
     spread = math.tan(light.angle)
     search = 0.02 * scene.diagonal * spread / texel + 2
-    shadowed = shadowed_numba if receiver.device.type == "cpu" else shadowed_torch
-    return shadowed(receiver, dither, depth_map, spread / texel, search)
+    return ShadowMap(depth, R_light_world, (float(low[0]), float(low[1])), texel, start, spread / texel, search)
 
 
-def shadowed_torch(
+def _lit(shadow: ShadowMap, seen: Seen, dither: Tensor) -> Float[Tensor, " P"]:
+    """Unblocked share of a light. Points are raised a little, so that surfaces do not shadow themselves."""
+    raised = (seen.position + 2.0 * shadow.texel * seen.normal) @ shadow.R_light_world.T
+    xy = (raised[:, :2] - raised.new_tensor(shadow.low)) / shadow.texel
+    receiver = torch.cat([xy, raised[:, 2:] - shadow.start - 1.5 * shadow.texel], dim=-1)
+    return lit_share(receiver, dither, shadow.depth, shadow.spread, shadow.search)
+
+
+def lit_share(
     receiver: Float[Tensor, "P 3"], dither: Float[Tensor, " P"], depth: Float[Tensor, "H W"],
     spread: float, search: float,
 ) -> Float[Tensor, " P"]:  # fmt: skip
@@ -185,19 +205,6 @@ def shadowed_torch(
     return lit / len(SHADOW_TAPS)
 
 
-def shadowed_numba(
-    receiver: Float[Tensor, "P 3"], dither: Float[Tensor, " P"], depth: Float[Tensor, "H W"],
-    spread: float, search: float,
-) -> Float[Tensor, " P"]:  # fmt: skip
-    """`shadowed_torch` for CPU tensors."""
-    out = torch.empty_like(dither)
-    arrays = [as_array(x, np.float32) for x in (receiver, dither, depth)]
-    taps = (float(spread), float(search), BLOCKER_TAPS, SHADOW_TAPS)
-    result = out.numpy()
-    run_bands(lambda b, e: shadowed_range(b, e, *arrays, *taps, result), len(out))
-    return out
-
-
 def _light_axes(light: Light, like: Tensor) -> Float[Tensor, "3 3"]:
     """Rows: right, down, forward of a camera at the light."""
     forward = -torch.tensor(light.direction).to(like)
@@ -211,9 +218,11 @@ def _blur(image: Tensor, depth: Tensor, tolerance: float) -> Tensor:
     for axis in (0, 1):
         total = image.clone()
         weight = torch.ones_like(depth)
+        place = torch.arange(depth.shape[axis], device=depth.device)
+        place = place[:, None] if axis == 0 else place
         for shift in (-2, -1, 1, 2):
-            other = torch.roll(depth, shift, axis)
-            close = ((other - depth).abs() < tolerance).float()
+            inside = (place >= shift) & (place < depth.shape[axis] + shift)
+            close = (((torch.roll(depth, shift, axis) - depth).abs() < tolerance) & inside).float()
             total += close[..., None] * torch.roll(image, shift, axis)
             weight += close
         image = total / weight[..., None]
