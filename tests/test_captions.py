@@ -94,7 +94,10 @@ def test_untaught_words_never_occur_in_training_captions(people):
         }
         for split in ("train", "held_out")
     }
-    grammar = "wear wears color colored hair eyes eye eyed haired locks the person still years year old"
+    grammar = (
+        "twenties thirties forties fifties sixties seventies eighties wear wears color colored hair eyes eye eyed "
+        "haired locks the person still years year old"
+    )
     untaught = split_words["held_out"] - split_words["train"] - set(grammar.split())
     assert len(untaught) > 200
     generator = np.random.default_rng(4)

@@ -123,3 +123,46 @@ def test_the_loss_falls_on_one_batch(fresh):
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_numbers_are_posterior_means_of_a_mixture(fresh):
+    """Estimated numbers of an untrained denoiser: Bayes' rule on a fine grid, with the flat mixture as prior."""
+    age = vector_layout()[0]
+    group = fresh.groups[0]
+    assert age.name == "age" and group.positions[0] == age.start
+    for time, value in ((0.2, 0.4), (0.6, -0.9), (0.9, 0.3)):
+        x = torch.zeros(1, vector_size())
+        x[0, age.start] = value
+        t = torch.tensor([time])
+        with torch.no_grad():
+            made = float(fresh(x, t, torch.zeros(1, 7))[0, age.start])
+        alpha, sigma = (float(level) for level in alpha_sigma(t))
+        grid = torch.linspace(-1.6, 1.6, 20001, dtype=torch.float64)
+        prior = torch.exp(-0.5 * ((grid[:, None] - group.centers.double()) / group.sd) ** 2).sum(1)
+        weight = prior * torch.exp(-0.5 * ((value - alpha * grid) / sigma) ** 2)
+        assert made == pytest.approx(float((weight * grid).sum() / weight.sum()), abs=2e-3)
+
+
+def test_the_right_priors_give_the_right_marginals(fresh):
+    """With the population's shares as priors, sampling reproduces its ages, freckles and tops."""
+    people = torch.from_numpy(sample_vectors(np.random.default_rng(5), 20000))
+    model = SpecDenoiser(7)
+    biases = []
+    for group in model.groups:
+        index = group.index(people[:, group.positions])
+        shares = torch.nn.functional.one_hot(index, group.options).float().mean(0)
+        biases.append(torch.log(shares + 1e-6).flatten())
+    with torch.no_grad():
+        model.leave.bias.copy_(torch.cat(biases))
+        noise = torch.randn(4000, vector_size(), generator=torch.Generator().manual_seed(6))
+        made = dpm_solver_2m(
+            lambda x, t: model(x, t.float().expand(len(x)), torch.zeros(len(x), 7)), noise, steps(24)
+        )
+    for e in vector_layout():
+        if e.name in ("age", "freckles", "lipstick", "face.nose_width", "top", "hair_color"):
+            a, b = made[:, e.start : e.start + e.size], people[:, e.start : e.start + e.size]
+            if e.choices:
+                shares = [torch.bincount(v.argmax(1), minlength=e.size) / len(v) for v in (a, b)]
+            else:
+                shares = [torch.histc(v.clamp(-1, 1), 10, -1, 1) / len(v) for v in (a, b)]
+            assert float((shares[0] - shares[1]).abs().sum()) / 2 < 0.05, e.name

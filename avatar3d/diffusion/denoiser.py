@@ -1,8 +1,8 @@
 """The denoiser over spec vectors: numbers and one-hot choices together, conditioned on statements.
 
-For a choice the network gives the prior of each option in the light of everything else; the evidence of the
-noisy one-hot itself is added in closed form. For a number it corrects the best linear estimate. So both the
-clean and the very noisy end are right before any training.
+The network gives the prior of every option of a choice, and of every component of a number's mixture, in the
+light of everything else; the evidence of the noisy entry itself is added in closed form (Bayes' rule). A number
+is a mixture of narrow normal components on an even grid, so that spikes, gaps and flat stretches all come out.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from avatar3d.spec import vector_layout, vector_size
 CONDITION_GAIN = 10.0
 """Conditions are mostly zeros: without a gain their weights, which move by the rate a step, lag behind."""
 
-NUMBER_SD = 0.5
-"""Assumed standard deviation of a number in the spec vector."""
+FIELD_COMPONENTS, CONTROL_COMPONENTS = 32, 12
+"""Mixture components of a number that is a field (age), and of a face or body control."""
 
 
 class SpecDenoiser(nn.Module):
@@ -27,23 +27,21 @@ class SpecDenoiser(nn.Module):
 
     def __init__(self, condition_size: int, width: int = 448, depth: int = 4, condition_width: int = 224) -> None:
         super().__init__()
-        size = vector_size()
-        self.enter = nn.Linear(size, width)
+        self.groups = _groups()
+        outputs = sum(g.outputs for g in self.groups)
+        self.enter = nn.Linear(vector_size(), width)
         self.time = nn.Linear(32, condition_width)
         self.condition = nn.Linear(condition_size, condition_width)
         self.mix = nn.Linear(condition_width, condition_width)
         self.blocks = nn.ModuleList(Block(width, condition_width) for _ in range(depth))
-        self.leave = nn.Linear(width, size)
-        self.direct = nn.Linear(condition_size, size, bias=False)
+        self.leave = nn.Linear(width, outputs)
+        self.direct = nn.Linear(condition_size, outputs, bias=False)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
         nn.init.zeros_(self.direct.weight)
-        groups = [(e.start, e.size) for e in vector_layout()]
-        self.numbers = [s for s, n in groups if n == 1]
-        self.choices = [(s, n) for s, n in groups if n > 1]
 
-    def raw(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """(B, D) network output: corrections of numbers and log priors of choices, at times t (B,)."""
+    def priors(self, x: Tensor, t: Tensor, condition: Tensor) -> list[Tensor]:
+        """Log priors of each group, (B, entries, options), from x (B, D) at times t (B,) and conditions (B, S)."""
         angles = t[:, None] * torch.exp2(torch.arange(16, device=x.device) * 0.5) * math.pi
         condition = CONDITION_GAIN * condition
         e = self.time(torch.cat([angles.sin(), angles.cos()], 1)) + self.condition(condition)
@@ -51,42 +49,69 @@ class SpecDenoiser(nn.Module):
         h = self.enter(x)
         for block in self.blocks:
             h = block(h, e)
-        return self.leave(nn.functional.layer_norm(h, h.shape[-1:])) + self.direct(condition)
-
-    def logits(self, raw: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """(B, D) log posteriors of choices up to a constant: prior + evidence (numbers' entries mean nothing)."""
-        alpha, sigma = (level[:, None] for level in alpha_sigma(t))
-        return raw + 2.0 * alpha * x / sigma.clamp_min(0.05).square()
-
-    def number_scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """c_skip and c_out (B, 1) of the numbers (Karras et al. 2022, table 1, for this noise schedule)."""
-        alpha, sigma = (level[:, None] for level in alpha_sigma(t))
-        variance = (alpha * NUMBER_SD).square() + sigma.square()
-        return alpha * NUMBER_SD**2 / variance, sigma * NUMBER_SD / variance.sqrt()
+        raw = self.leave(nn.functional.layer_norm(h, h.shape[-1:])) + self.direct(condition)
+        parts = raw.split([g.outputs for g in self.groups], 1)
+        return [part.view(len(x), -1, g.options) for part, g in zip(parts, self.groups, strict=True)]
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        raw = self.raw(x, t, condition)
-        logits = self.logits(raw, x, t)
-        skip, out = self.number_scales(t)
-        estimate = skip * x + out * raw
-        for start, size in self.choices:
-            estimate[:, start : start + size] = 2.0 * logits[:, start : start + size].softmax(1) - 1.0
+        estimate = torch.empty_like(x)
+        for group, prior in zip(self.groups, self.priors(x, t, condition), strict=True):
+            estimate[:, group.positions] = group.expected(prior, x[:, group.positions], t)
         return estimate
 
     def loss(self, target: Tensor, noise: Tensor, t: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean squared error of the numbers in units of c_out, and mean cross-entropy of the choices."""
+        """Mean cross-entropy of the numbers' components and of the choices, given target + noise at t."""
         alpha, sigma = (level[:, None] for level in alpha_sigma(t))
         x = alpha * target + sigma * noise
-        raw = self.raw(x, t, condition)
-        skip, out = self.number_scales(t)
-        wanted = (target - skip * x) / out
-        numbers = (raw[:, self.numbers] - wanted[:, self.numbers]).square().mean()
-        logits = self.logits(raw, x, t)
-        choices = [
-            nn.functional.cross_entropy(logits[:, s : s + n], target[:, s : s + n].argmax(1))
-            for s, n in self.choices
-        ]
-        return numbers, torch.stack(choices).mean()
+        numbers, choices = [], []
+        for group, prior in zip(self.groups, self.priors(x, t, condition), strict=True):
+            posterior = (prior + group.evidence(x[:, group.positions], t)).flatten(0, 1)
+            index = group.index(target[:, group.positions]).flatten()
+            loss = nn.functional.cross_entropy(posterior, index)
+            (numbers if group.centers is not None else choices).extend([loss] * prior.shape[1])
+        return torch.stack(numbers).mean(), torch.stack(choices).mean()
+
+
+class Group:
+    """Entries of the vector that are treated alike: one choice, or all numbers with so many components."""
+
+    def __init__(self, positions: list[int], options: int, is_choice: bool) -> None:
+        self.positions, self.options = positions, options
+        self.centers = None if is_choice else (torch.arange(options) + 0.5) * (2.0 / options) - 1.0
+        self.sd = 0.45 * 2.0 / options
+        self.outputs = options if is_choice else options * len(positions)
+
+    def evidence(self, x: Tensor, t: Tensor) -> Tensor:
+        """(B, entries, options) log likelihood of x (B, positions) under each option, up to a constant."""
+        alpha, sigma = (level[:, None, None] for level in alpha_sigma(t))
+        if self.centers is None:
+            return (2.0 * alpha[:, 0] * x / sigma[:, 0].clamp_min(0.05).square())[:, None]
+        variance = (alpha * self.sd).square() + sigma.square()
+        return -0.5 * (x[..., None] - alpha * self.centers.to(x)).square() / variance
+
+    def expected(self, prior: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """(B, positions) expected clean entries: one-hots in {-1, 1}, or means over the components."""
+        share = (prior + self.evidence(x, t)).softmax(-1)
+        if self.centers is None:
+            return 2.0 * share[:, 0] - 1.0
+        alpha, sigma = (level[:, None, None] for level in alpha_sigma(t))
+        gain = alpha * self.sd**2 / ((alpha * self.sd).square() + sigma.square())
+        centers = self.centers.to(x)
+        return (share * (centers + gain * (x[..., None] - alpha * centers))).sum(-1)
+
+    def index(self, target: Tensor) -> Tensor:
+        """(B, entries) index of the option that clean entries (B, positions) take."""
+        if self.centers is None:
+            return target.argmax(1, keepdim=True)
+        return ((target + 1.0) * (0.5 * self.options)).long().clamp(0, self.options - 1)
+
+
+def _groups() -> list[Group]:
+    layout = vector_layout()
+    fields = [e.start for e in layout if not e.choices and "." not in e.name]
+    controls = [e.start for e in layout if "." in e.name]
+    choices = [Group(list(range(e.start, e.start + e.size)), e.size, True) for e in layout if e.choices]
+    return [Group(fields, FIELD_COMPONENTS, False), Group(controls, CONTROL_COMPONENTS, False), *choices]
 
 
 class Block(nn.Module):
