@@ -111,7 +111,7 @@ def turned_collar(
 
     It ends `fall` outside of the neckline behind and `point` in front, where its corners spread.
     """
-    turn = _around(gap, 57)
+    turn = _around(gap, 41)
     front = np.clip((1.25 - np.abs(turn)) / 1.15, 0, 1) ** 1.6
     ends = np.stack([turn, np.full_like(turn, neck + 0.003)], axis=-1)
     low = np.stack([turn + 0.42 * np.sign(turn) * front**2, neck + fall + (point - fall) * front], axis=-1)
@@ -190,7 +190,7 @@ def _around(gap: float, count: int) -> Array:
 
 def lapels(sheet: Sheet, opening: Callable[[Array], Array], top: float, low: float, width: float) -> Trim:
     """Lapels along a V opening (half-width at a height), with a notch."""
-    y = np.linspace(low, top, 26)
+    y = np.linspace(low, top, 20)
     share = (y - low) / (top - low)
     shape = width * np.minimum(np.sin(np.pi * 0.5 * np.clip(share / 0.78, 0, 1)) ** 0.75, 1.0)
     notch = np.where(share > 0.80, 0.55, 1.0)
@@ -199,14 +199,14 @@ def lapels(sheet: Sheet, opening: Callable[[Array], Array], top: float, low: flo
         inner = np.stack([side * (opening(y) + 0.001), y], 1)
         outer = np.stack([side * (opening(y) + 0.004 + shape * notch), y - 0.012 * share], 1)
         pair = (inner, outer) if side > 0 else (outer, inner)
-        sites.append(front_site(sheet, strip(*pair, 8)))
+        sites.append(front_site(sheet, strip(*pair, 5)))
     out = 0.004
     return Trim(tuple(sites), lambda s, p, n: [s.slab(p, n, out, 0.005)])
 
 
 def tie(sheet: Sheet, top: float, low: float) -> Trim:
     """A long tie that widens downwards, and its knot."""
-    y = np.linspace(low, top, 24)
+    y = np.linspace(low, top, 16)
     share = (top - y) / (top - low)
     half = 0.016 + 0.021 * share
     tip = np.clip((share - 0.9) / 0.1, 0, 1)
@@ -229,9 +229,9 @@ def tie(sheet: Sheet, top: float, low: float) -> Trim:
 
 def hood(sheet: Sheet, neck: float) -> Trim:
     """A hood that lies on the back: a deep fold around the neck that hangs to a point between the shoulders."""
-    turn = _around(0.10, 53)
+    turn = _around(0.10, 43)
     behind = 0.5 - 0.5 * np.cos(turn)
-    share = np.linspace(0, 1, 15)[:, None]
+    share = np.linspace(0, 1, 12)[:, None]
     depth = 0.030 + 0.145 * behind**1.3
     distance = neck - 0.012 + share * depth[None]
     bulge = (0.012 + 0.050 * behind[None] ** 1.2) * np.sin(np.pi * np.clip(0.10 + 0.9 * share, 0, 1)) ** 0.55

@@ -21,7 +21,9 @@ from avatar3d.structures import Material, Part
 
 Array = np.ndarray
 
-AROUND = 56
+AROUND = 48
+COLLARS = ("shirt", "hoodie", "jacket", "suit")
+"""Tops into whose collar a headscarf is tucked."""
 SHAVED = ("bald", "balding", "buzz")
 
 
@@ -94,7 +96,7 @@ def make_hat(spec: AvatarSpec, figure: Figure, layers: Layers) -> Worn:
         return Worn([], bare)
     color = color_rgb(spec.hat_color)
     if spec.hat == "headscarf":
-        return make_headscarf(color, figure, layers)
+        return make_headscarf(color, figure, layers, spec.top in COLLARS)
     head = measure_head(spec, figure)
     make = {"beanie": _beanie, "cap": _cap, "fedora": _fedora}[spec.hat]
     return Worn([_rigid(figure, name, solids, m) for name, solids, m in make(head, color)], bare)
@@ -185,7 +187,7 @@ def _fedora(head: Head, color: Rgb) -> list[tuple[str, list[Solid], Material]]:
     rim = (head.dome(turn, np.full(AROUND, 0.02), 0.003) - head.center) @ head.axes.T
     size = np.abs(rim[:, 2]).max()
     skull = float(head.radius(np.array([[0.0, 1.0, 0.0]]))[0]) + head.clearance
-    tall = max(0.98 * size, skull + 0.044)
+    tall = max(0.98 * size, skull + 0.034)
     forward = np.cos(turn)
 
     def ring(scale: float, height: float) -> Array:
@@ -196,13 +198,13 @@ def _fedora(head: Head, color: Rgb) -> list[tuple[str, list[Solid], Material]]:
         shape[:, 1] = rim[:, 1] * (1 - level) + height * (1 + 0.06 * forward * level)
         return shape
 
-    rows = [ring(1.0 - 0.13 * t, t * tall * 0.90) for t in np.linspace(0, 1, 9)]
-    rows += [ring(0.83, 0.955 * tall), ring(0.73, 0.985 * tall)]
+    rows = [ring(1.0 - 0.09 * t, t * tall * 0.90) for t in np.linspace(0, 1, 6)]
+    rows += [ring(0.885, 0.955 * tall), ring(0.80, 0.985 * tall)]
     top = []
-    for s in (0.60, 0.42, 0.22, 0.02):
+    for s in (0.64, 0.44, 0.22, 0.02):
         r = ring(s, 0.985 * tall)
         across = np.abs(r[:, 0]) / (0.5 * size)
-        r[:, 1] -= 0.022 * np.exp(-((across / 0.55) ** 2)) * (0.8 + 0.4 * forward)
+        r[:, 1] -= 0.019 * np.exp(-((across / 0.55) ** 2)) * (0.8 + 0.4 * forward)
         top.append(r)
     crown = loft(head.world(np.stack(rows + top)), closed=True)
 
@@ -217,7 +219,7 @@ def _fedora(head: Head, color: Rgb) -> list[tuple[str, list[Solid], Material]]:
     upper = [brim(r, 0.0) for r in reaches]
     lower = [brim(r, 0.004) for r in reaches[::-1]]
     plate = loft(head.world(np.stack(upper + lower)), closed=True, flip=True)
-    ribbon_rows = [ring(1.0 - 0.13 * t, t * tall * 0.90) * np.array([k, 1.0, k]) for t, k in
+    ribbon_rows = [ring(1.0 - 0.09 * t, t * tall * 0.90) * np.array([k, 1.0, k]) for t, k in
                    ((0.015, 1.0), (0.02, 1.022), (0.15, 1.022), (0.29, 1.022), (0.30, 1.0))]  # fmt: skip
     ribbon = loft(head.world(np.stack(ribbon_rows)), closed=True)
     band = shaded(color, 0.35) if luminance(color) > 0.12 else (0.30, 0.30, 0.31)

@@ -31,7 +31,7 @@ def _cape_folds(f: Fields) -> Array:
 
 
 CAPE = Design(
-    cuts=(lambda f: f.neck() - 0.055, lambda f: 0.165 + 0.03 * np.cos(np.arctan2(f.x, f.z - 0.03)) - f.neck()),
+    cuts=(lambda f: f.neck() - 0.055, lambda f: 0.20 + 0.04 * np.cos(np.arctan2(f.x, f.z - 0.03)) - f.neck()),
     lines=(),
     panel=lambda f: np.zeros(len(f.x), int),
     charts=(TRUNK,),
@@ -51,18 +51,21 @@ def _slices() -> tuple[Array, Array]:
     return chosen, f.y[chosen]
 
 
-def make_headscarf(color: Rgb, figure: Figure, layers: Layers) -> Worn:
-    """Scarf around the head, and its cape over whatever top is worn."""
+def make_headscarf(color: Rgb, figure: Figure, layers: Layers, tucked: bool) -> Worn:
+    """Scarf around the head; its ends lie over the top like a cape, or are tucked into its collar."""
     material = cloth_material("headscarf", "poplin", color)
-    points = drape(CAPE, figure, layers)
-    parts = cloth_parts(CAPE.cloth, points, figure, "hat", [("headscarf_cape", material, (0,))])
+    parts, covered = [], _covered()
+    if not tucked:
+        points = drape(CAPE, figure, layers)
+        parts = cloth_parts(CAPE.cloth, points, figure, "hat", [("headscarf_cape", material, (0,))])
+        covered = covered | CAPE.covered
     grid = _wrap(figure)
     solid = _shaded_as_one(loft(grid))
     anchor = anchor_nearest(figure, to_tensor(solid.points))
     skin: Skin = anchored_skin(figure, anchor)
     hood = solid_part("headscarf", "hat", solid, material, skin)
     parts.append(Part(hood.name, hood.kind, hood.mesh, skin, anchored_morphs(figure, anchor)))
-    return Worn(parts, CAPE.covered | _covered())
+    return Worn(parts, covered)
 
 
 def _shaded_as_one(solid: Solid) -> Solid:
@@ -78,7 +81,7 @@ def _shaded_as_one(solid: Solid) -> Solid:
 def _opening(y: Array) -> Array:
     """Half-angle of the face's opening at a reference height."""
     return np.interp(y, [CHIN - 0.004, CHIN + 0.012, JAW, CHEEK, TEMPLE, BROW_LINE + 0.006, 1.626],
-                     [0.0, 0.55, 0.98, 1.12, 1.08, 0.72, 0.0])  # fmt: skip
+                     [0.0, 0.55, 0.92, 1.01, 0.98, 0.68, 0.0])  # fmt: skip
 
 
 @cache
@@ -90,61 +93,66 @@ def _covered() -> Array:
     return (under | scalp) & (joint_weight("head", "neck") > 0.4)
 
 
-def _wrap(figure: Figure) -> Array:
-    """(R, COLUMNS, 3) from the neck up to the crown; rows end at the face's opening."""
+ANGLES = 2 * np.pi * np.arange(64) / 64
+
+
+def _outline(figure: Figure, levels: Array) -> tuple[Array, Array, Array]:
+    """Of head and neck at reference heights (L,): the convex outline's radius at `ANGLES` (L, 64), and the y and z
+    of its center."""
     chosen, height = _slices()
     p = figure.vertices.numpy().astype(np.float64)[chosen]
-    levels = np.concatenate([np.linspace(NECK_LOW, 1.63, 20), np.linspace(1.64, height.max() - 0.0005, 6)])
-    axis_z = np.interp(levels, [1.40, 1.46, 1.56], [0.022, 0.03, 0.045])
-    reference_z = reference().vertices.numpy().astype(np.float64)[chosen]
-    normals = 2 * np.pi * np.arange(40) / 40
-    spread = np.stack([np.sin(normals), np.cos(normals)])
-    rows = []
-    for y, z0 in zip(levels, axis_z, strict=True):
-        near = np.abs(height - y) < 0.018
-        weight = np.maximum(1 - np.abs(height[near] - y) / 0.018, 1e-6)
-        world_y = float((p[near, 1] * weight).sum() / weight.sum())
-        shift = float(
-            (p[near, 2] * weight).sum() / weight.sum() - (reference_z[near, 2] * weight).sum() / weight.sum()
-        )
-        center_z = z0 + shift
-        flat = np.stack([p[near, 0], p[near, 2] - center_z], axis=1)
-        support = (flat @ spread - 0.4 * np.abs(height[near] - y)[:, None]).max(axis=0)
-        half = float(_opening(np.array([y]))[0])
-        turn = np.linspace(half, 2 * np.pi - half, COLUMNS)
-        d = np.stack([np.sin(turn), np.cos(turn)], axis=1)
-        facing = d @ spread
-        radius = np.where(facing > 0.05, support[None] / np.maximum(facing, 0.05), np.inf).min(axis=1)
-        rows.append((turn, radius, world_y, center_z))
-    turn = np.stack([r[0] for r in rows])
-    radius = np.stack([r[1] for r in rows])
-    edge = np.minimum(np.linspace(0, 1, COLUMNS), np.linspace(1, 0, COLUMNS))[None]
-    roomy = np.clip(edge / 0.10, 0, 1)
+    at_rest = reference().vertices.numpy().astype(np.float64)[chosen]
+    spread = np.stack([np.sin(ANGLES), np.cos(ANGLES)])
+    facing = spread.T @ spread
+    radii, ys, zs = [], [], []
+    for level, axis in zip(levels, np.interp(levels, [1.40, 1.46, 1.56], [0.022, 0.03, 0.045]), strict=True):
+        off = np.abs(height - level)
+        near = off < 0.018
+        weight = np.maximum(1 - off[near] / 0.018, 1e-6)
+        weight /= weight.sum()
+        z = float(axis + weight @ (p[near, 2] - at_rest[near, 2]))
+        support = (np.stack([p[near, 0], p[near, 2] - z], axis=1) @ spread - 0.4 * off[near, None]).max(axis=0)
+        radii.append(np.where(facing > 0.05, support[None] / np.maximum(facing, 0.05), np.inf).min(axis=1))
+        ys.append(float(weight @ p[near, 1]))
+        zs.append(z)
+    return np.stack(radii), np.array(ys), np.array(zs)
+
+
+def _wrap(figure: Figure) -> Array:
+    """(R, COLUMNS + 2, 3) from the neck up to the crown; rows end at the face's opening."""
+    top = float(_slices()[1].max())
+    levels = np.concatenate([np.linspace(NECK_LOW, 1.63, 20), np.linspace(1.64, top - 0.0005, 6)])
+    half = _opening(levels)
+    radius, y, z = _outline(figure, levels)
+    away = np.abs(np.where(np.pi < ANGLES, ANGLES - 2 * np.pi, ANGLES))[None]
+    worn = half[:, None] - 0.1 <= away
     scalp = np.clip((levels - 1.53) / 0.05, 0, 1)[:, None]
     loose = np.clip((1.50 - levels) / 0.06, 0, 1)[:, None]
-    out = 0.005 + roomy * (0.004 + 0.009 * scalp + 0.006 * loose)
-    out = out + 0.010 * scalp * roomy * np.clip(-np.cos(turn), 0, 1)
-    folds = 0.0028 * roomy * np.sin(9 * turn * 0.5 + 26 * (levels[:, None] - 1.4) * 6.0 + np.cos(turn) * 3)
-    radius = radius + out + folds * (0.4 + loose)
-    y = np.array([r[2] for r in rows])
-    z = np.array([r[3] for r in rows])
+    radius = radius + 0.009 + 0.009 * scalp + 0.006 * loose + 0.010 * scalp * np.clip(-np.cos(away), 0, 1)
     # cloth falls from the head: going down it draws in slowly, more so under the chin than behind
-    draw = 0.10 + 0.45 * np.clip(np.cos(turn), 0, 1)
-    lowest_hang = 0.115 * (y[-1] - y[0]) / 0.29
-    for i in range(len(rows) - 2, -1, -1):
+    draw = (0.12 + 0.45 * np.clip(np.cos(away), 0, 1))[0]
+    size = (y[-1] - y[0]) / 0.29
+    for i in range(len(levels) - 2, -1, -1):
         if levels[i] < 1.60:
-            hung = radius[i + 1] - draw[i] * (y[i + 1] - y[i])
-            radius[i] = np.maximum(radius[i], np.minimum(hung, lowest_hang + 0.03 * (levels[i] > CHIN)))
-    hanging = np.clip((1.60 - levels[1:-1]) / 0.03, 0.0, 1.0)[:, None]
-    for _ in range(6):
+            hung = np.minimum(radius[i + 1] - draw * (y[i + 1] - y[i]), 0.118 * size)
+            radius[i] = np.where(worn[i + 1], np.maximum(radius[i], hung), radius[i])
+    for _ in range(10):
         even = 0.25 * radius[:-2] + 0.5 * radius[1:-1] + 0.25 * radius[2:]
-        radius[1:-1] += hanging * (even - radius[1:-1])
-    grid = np.stack(
-        [radius * np.sin(turn), np.broadcast_to(y[:, None], radius.shape), radius * np.cos(turn) + z[:, None]], -1
-    )
-    top = grid[-1]
-    cap = [top.mean(axis=0) + (top - top.mean(axis=0)) * s + np.array([0.0, h, 0.0])
-           for s, h in ((0.80, 0.006), (0.55, 0.010), (0.28, 0.012), (0.01, 0.0125))]  # fmt: skip
+        even = 0.25 * np.roll(even, 1, 1) + 0.5 * even + 0.25 * np.roll(even, -1, 1)
+        radius[1:-1] = np.where(levels[1:-1, None] < 1.5, even, np.maximum(even, radius[1:-1]))
+    wave = 0.003 * np.sin(5.0 * away + 55 * (levels[:, None] - 1.4) + 2.0 * np.sin(2 * away))
+    radius = radius + wave * np.clip((1.60 - levels[:, None]) / 0.08, 0.1, 1.0) * worn
+    turn = half[:, None] + np.linspace(0, 1, COLUMNS)[None] * (2 * np.pi - 2 * half[:, None])
+    place = turn / (2 * np.pi) * len(ANGLES)
+    low, share = np.floor(place).astype(int), place - np.floor(place)
+    row = np.arange(len(levels))[:, None]
+    r = radius[row, low % len(ANGLES)] * (1 - share) + radius[row, (low + 1) % len(ANGLES)] * share
+    # the edge lies close to the face
+    r = r - 0.006 * np.clip(1 - np.minimum(np.linspace(0, 1, COLUMNS), np.linspace(1, 0, COLUMNS)) / 0.08, 0, 1)
+    grid = np.stack([r * np.sin(turn), np.broadcast_to(y[:, None], r.shape), r * np.cos(turn) + z[:, None]], -1)
+    middle = grid[-1].mean(axis=0)
+    cap = [middle + (grid[-1] - middle) * s + np.array([0.0, h, 0.0])
+           for s, h in ((0.86, 0.008), (0.62, 0.015), (0.32, 0.019), (0.01, 0.020))]  # fmt: skip
     grid = np.concatenate([grid, np.stack(cap)])
     fold = grid[:, [0, -1]] - np.array([0.0, 0.0, 0.006])
     fold[..., 0] *= 0.99

@@ -164,7 +164,7 @@ JUMPER = _design(
 HOODIE = _design(
     (_round_neck(0.076), lambda f: WRIST - f.sleeve, lambda f: f.y - 0.866),
     Sit(body=0.022, arm=0.013, hang=0.85, chest=0.005, cuff=0.006), WRIST, 0.86, 0.0075,
-    ribs=_rib_line(0.0, 0.905, WRIST - 0.055), thickness=0.005,
+    ribs=_rib_line(0.0, 0.905, WRIST - 0.055), longest=0.0235, thickness=0.005,
 )  # fmt: skip
 JACKET = _design(
     (_round_neck(0.070), lambda f: WRIST - f.sleeve, lambda f: f.y - 0.880, _jacket_front),
@@ -173,7 +173,7 @@ JACKET = _design(
 )  # fmt: skip
 BLAZER = _design(
     (_round_neck(0.078), lambda f: WRIST - 0.012 - f.sleeve, lambda f: f.y - 0.805, _blazer_front),
-    Sit(body=0.010, arm=0.007, hang=0.88, chest=0.005), WRIST, 0.79, 0.004, longest=0.024, thickness=0.005,
+    Sit(body=0.010, arm=0.007, hang=0.88, chest=0.005), WRIST, 0.79, 0.004, longest=0.028, thickness=0.005,
 )  # fmt: skip
 BODICE = _design(
     (_round_neck(0.094, 0.008), lambda f: 0.125 - f.sleeve, lambda f: f.y - 0.972),
@@ -192,7 +192,7 @@ WEAVES = {
 UNDERSHIRT = T_SHIRT
 DRESS_SHIRT = _design(
     (_round_neck(0.066), _dickey, lambda f: f.y - 0.98),
-    Sit(body=0.004, arm=0.0, hang=0.6), 0.0, 0.9, 0.002,
+    Sit(body=0.004, arm=0.0, hang=0.6), 0.0, 0.9, 0.002, longest=0.028,
 )  # fmt: skip
 
 
@@ -235,7 +235,7 @@ def trims_of(top: str) -> dict[str, list[Trim]]:
         welt = trims.front_site(s, trims.rectangle(0.075, 0.145, 1.228, 1.245, 3, 8))
         return {
             "self": [
-                trims.turned_collar(s, 0.080, 0.022, 0.016, 0.030, gap=0.62),
+                trims.turned_collar(s, 0.080, 0.015, 0.016, 0.024, gap=0.66),
                 trims.lapels(s, opening, 1.385, 1.075, 0.052),
                 *pockets,
                 trims.patch(welt, 0.002, 0.003),
