@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from avatar3d.body.pose import pose_avatar, relaxed_pose
-from avatar3d.camera import PORTRAIT_FOV, framing, orbit
+from avatar3d.camera import PORTRAIT_FOV, frame_points, orbit, project
 from avatar3d.render.clips import write_mp4
 from avatar3d.render.images import to_bytes, write_png
 from avatar3d.render.meshes import render_meshes
@@ -18,9 +19,13 @@ from avatar3d.render.scene import LabelledMesh, Scene, compile_scene
 from avatar3d.render.turntable import turntable, turntable_cameras
 from avatar3d.structures import PART_KINDS, Avatar, Camera
 
-VIEWS = {"head": (-0.25, 1.12), "bust": (-0.85, 1.15)}
-"""Lowest and highest point in the picture, counted from the neck in units of neck to crown (hair, hat)."""
-FULL_MARGIN = 0.06
+VIEWS = {"head": 0.3, "bust": 0.75}
+"""How far below the neck the picture ends, in units of neck to top of the skull."""
+SKULL = 2.0
+"""Height of the skull over the neck, in units of neck to eyes."""
+HEADROOM = 0.06
+"""Share of the picture above hair and hat, at least."""
+FULL_MARGIN = 0.05
 PREVIEW_AZIMUTH = math.radians(28.0)
 PREVIEW_GAP = 8
 """Pixels of white between the two pictures."""
@@ -40,31 +45,50 @@ def pose_for_pictures(avatar: Avatar) -> Scene:
 def view_camera(scene: Scene, avatar: Avatar, view: str, azimuth: float, width: int, height: int) -> Camera:
     """A camera on a circle around `head`, `bust` or `full` (the whole scene), level with its middle.
 
-    The circle's center and radius do not depend on the azimuth (radians).
+    The circle's center and radius do not depend on the azimuth (radians). Hair and hat are in the picture whole,
+    seen from anywhere; `bust` and `head` end as far below the neck as that person's head is high.
     """
-    low, high = scene.vertices.amin(0), scene.vertices.amax(0)
     if view == "full":
-        radius = float((high - low)[[0, 2]].norm()) / 2
-        half = max(float(high[1] - low[1]) / 2, radius * height / width) * (1 + 2 * FULL_MARGIN)
-        distance = half / math.tan(PORTRAIT_FOV / 2) + radius
-        return orbit((low + high) / 2, distance, azimuth, 0.0, PORTRAIT_FOV, width, height)
+        turns = [2 * math.pi * n / 16 for n in range(16)]
+        cameras = [
+            frame_points(scene.vertices, turn, 0.0, PORTRAIT_FOV, width, height, FULL_MARGIN) for turn in turns
+        ]
+        middle = 0.5 * (scene.vertices.amin(0) + scene.vertices.amax(0))
+        distance = max(float((camera.T_world_camera[:3, 3] - middle).norm()) for camera in cameras)
+        return orbit(middle, distance, azimuth, 0.0, PORTRAIT_FOV, width, height)
     joints = dict(zip(avatar.skeleton.names, avatar.skeleton.positions, strict=True))
-    neck, crown = float(joints["neck"][1]), float(high[1])
-    bottom, top = (neck + share * (crown - neck) for share in VIEWS[view])
-    depth = float(joints["leftEye"][2] + joints["neck"][2]) / 2
-    target = torch.tensor([0.0, (bottom + top) / 2, depth])
-    distance = (top - bottom) / 2 / math.tan(PORTRAIT_FOV / 2)
-    return orbit(target, distance, azimuth, 0.0, PORTRAIT_FOV, width, height)
+    neck, eye = joints["neck"], joints["leftEye"]
+    depth = float(eye[2] + neck[2]) / 2
+    bottom = float(neck[1]) - VIEWS[view] * SKULL * float(eye[1] - neck[1])
+    high = scene.vertices[scene.vertices[:, 1] > float(eye[1])]
+    across = (high[:, [0, 2]] - torch.tensor([0.0, depth])).norm(dim=1)
+    slope = 2 * math.tan(PORTRAIT_FOV / 2)
+    # the top of the picture in which a point, turned towards the camera, is just below the headroom
+    distance = (high[:, 1].amax() - bottom) / slope
+    for _ in range(8):
+        visible = distance / (distance - across).clamp_min(0.1)
+        middle = bottom + 0.5 * slope * distance
+        top = (middle + (high[:, 1] - middle) * visible).amax()
+        distance = 0.5 * distance + 0.5 * (top - bottom) / (1 - HEADROOM) / slope
+    target = torch.tensor([0.0, bottom + 0.5 * slope * float(distance), depth])
+    return orbit(target, float(distance), azimuth, 0.0, PORTRAIT_FOV, width, height)
 
 
 def write_preview(avatar: Avatar, scene: Scene, path: Path, height: int) -> None:
-    """A portrait from three-quarter beside the whole body: PNG, `height` high and about 1.5 times as wide."""
+    """A portrait from three-quarter beside the whole body: PNG, `height` high and about 1.4 times as wide."""
     portrait = view_camera(scene, avatar, "bust", PREVIEW_AZIMUTH, height, height)
-    low, high = scene.vertices.amin(0), scene.vertices.amax(0)
-    body = framing(low, high, PREVIEW_AZIMUTH, width=height // 2, height=height, margin=0.05)
+    body = _body_camera(scene, height)
     left, right = (to_bytes(render_meshes(scene, camera).rgb) for camera in (portrait, body))
     gap = np.full((height, PREVIEW_GAP, 3), 255, np.uint8)
     write_png(np.concatenate([left, gap, right], axis=1), path)
+
+
+def _body_camera(scene: Scene, height: int) -> Camera:
+    """The whole body as high as the picture but for the margins, in a picture that is just wide enough."""
+    tall = frame_points(scene.vertices, PREVIEW_AZIMUTH, width=4 * height, height=height, margin=FULL_MARGIN)
+    x = project(tall, scene.vertices)[0][:, 0] - 2 * height
+    width = 2 * math.ceil(float(x.abs().amax()) + FULL_MARGIN * height)
+    return replace(tall, width=max(width, 3 * height // 8))
 
 
 def write_turntable(

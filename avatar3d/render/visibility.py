@@ -202,7 +202,7 @@ def lit_share(
     lit = torch.zeros_like(z)
     for tap in SHADOW_TAPS.tolist():
         lit += look_up(tap, reach) >= z
-    return lit / len(SHADOW_TAPS)
+    return torch.where(blockers > 0, lit / len(SHADOW_TAPS), 1.0)
 
 
 def _light_axes(light: Light, like: Tensor) -> Float[Tensor, "3 3"]:

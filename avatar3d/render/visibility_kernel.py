@@ -100,7 +100,9 @@ def _lit(x, y, z, depth, spread, search, dither_cosine, dither_sine, blocker_tap
         if above > 0:
             gap += above
             blockers += 1
-    reach = min(max(spread * gap / max(blockers, 1), 1.5), 3 * search)
+    if blockers == 0:
+        return 1.0
+    reach = min(max(spread * gap / blockers, 1.5), 3 * search)
     cosine, sine = reach * dither_cosine, reach * dither_sine
     lit = 0
     for tap in range(taps.shape[0]):
