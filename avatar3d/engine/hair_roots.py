@@ -114,7 +114,7 @@ def strips(
     count = len(strands)
     variant = hair.rng.choice(len(VARIANTS), count, p=variants)
     widths = np.asarray(width) * hair.rng.uniform(0.75, 1.25, count if np.ndim(width) < 2 else (count, 1))
-    slim = np.clip(0.5 + r.inside / 0.03, 0.5, 1) if len(r.inside) else 1.0
+    slim = np.clip(0.5 + r.inside / 0.03, 0.5, 1)
     widths = widths * (slim if widths.ndim == 1 else slim[:, None])
     outward = unit(outward + 0.5 * unit(strands - hair.scalp.center))
     return ribbons(

@@ -15,7 +15,7 @@ def dreadlocks(hair: HeadOfHair) -> list[Pieces]:
     """Felted ropes from all over the scalp."""
     s, rng = hair.size, hair.rng
     r = roots(hair, 1600, 0.004)
-    r = r.only(_spread(r.reference, 105))
+    r = r.only(_spread(r.reference, 114))
     count = len(r.points)
     floor = landmark(hair, -0.1 + 0.9 * hair.spec.hair_length) + rng.normal(0, 0.025, count)
     ear = hair.body.ears[0][0][1]

@@ -127,7 +127,7 @@ def balding(hair: HeadOfHair) -> list[Pieces]:
     edge = horseshoe(thin.reference)
     thin = thin.only((edge > 0.022 * hair.rng.random(len(edge)) - 0.004) & (edge < 0.026))
     pieces = []
-    for r, width, variants in ((full, 0.011, FINE), (thin, 0.006, WISPS)):
+    for r, width, variants, lift in ((full, 0.011, FINE, 0.3), (thin, 0.006, WISPS, 0.1)):
         height = (
             s
             * amount
@@ -136,7 +136,7 @@ def balding(hair: HeadOfHair) -> list[Pieces]:
             * np.clip(horseshoe(r.reference) / 0.03, 0.2, 1)
         )
         length = s * amount * 0.024 * np.clip(0.6 + horseshoe(r.reference) / 0.04, 0.6, 1)
-        growth = Growth(length, from_crown(hair, (0, -0.6, -0.3)), height, rise=0.012 * s, turn=0.5, lift=0.3)
+        growth = Growth(length, from_crown(hair, (0, -0.6, -0.3)), height, rise=0.012 * s, turn=0.5, lift=lift)
         pieces.append(cards(hair, r, growth, 3, width * s, variants))
     return pieces
 

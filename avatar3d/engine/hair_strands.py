@@ -212,8 +212,13 @@ def join(pieces: list[Pieces]) -> Pieces:
     """All pieces as one; strands are renumbered in order."""
     offsets = np.cumsum([0] + [len(p.vertices) for p in pieces])
     strands = np.cumsum([0] + [int(p.strand.max()) + 1 for p in pieces])
+    vertices, normals, uv = (
+        np.concatenate([getattr(p, name) for p in pieces]) for name in ("vertices", "normals", "uv")
+    )
     return Pieces(
-        *(np.concatenate([getattr(p, name) for p in pieces]) for name in ("vertices", "normals", "uv")),
+        vertices,
+        normals,
+        uv,
         np.concatenate([p.faces + o for p, o in zip(pieces, offsets[:-1], strict=True)]),
         np.concatenate([p.strand + o for p, o in zip(pieces, strands[:-1], strict=True)]),
     )

@@ -45,7 +45,7 @@ def _silver(age: float) -> float:
 
 def strip_of(variant: int | np.ndarray, temple: int | np.ndarray) -> np.ndarray:
     """Column of the atlas for each strand: index into `VARIANTS`, and whether it grows where grey comes first."""
-    return variant + len(VARIANTS) * temple
+    return np.asarray(variant + len(VARIANTS) * temple)
 
 
 @cache
@@ -170,7 +170,7 @@ def _colored_atlas(name: str, grey: float, age: float) -> Tensor:
     early, late = min(1.5 * grey, 1.0), grey if grey == 1 else max(1.25 * grey - 0.12, 0.0)
     share = np.where(temple, early, min(late, 1.0)).astype(np.float32)
     is_grey = np.clip((share - number) / 0.4 + share, 0, 1)
-    color, silver = np.float32(COLORS[name]), np.float32(_silver(age))
+    color, silver = np.array(COLORS[name], dtype=np.float32), np.float32(_silver(age))
     contrast = np.float32(np.interp(color.mean(), [0.1, 0.6], [1.0, 0.62]))
     shade = 1 + contrast * (light - 0.45) + 0.10 * (number - 0.5)
     shade *= (0.80 + 0.20 * np.clip(v / 0.25, 0, 1)) * (1 + 0.06 * v)

@@ -11,14 +11,17 @@ from avatar3d.engine.hair_strands import Growth, Pieces, cut, grow, ribbons, tub
 from avatar3d.engine.hair_texture import STRIPS, VARIANTS
 
 
-def combed_to(hair: HeadOfHair, r: Roots, tie: np.ndarray, height: float, points: int = 8) -> Pieces:
-    """Ribbons from the roots over the scalp to a tie (3,) or one tie per root (N, 3)."""
-    center, rng = hair.scalp.center, hair.rng
+def combed_to(hair: HeadOfHair, r: Roots, tie: np.ndarray, height: float, arch: float = 0.0) -> Pieces:
+    """Ribbons from the roots over the scalp to a tie (3,) or one tie per root (N, 3); `arch` bends those before
+    the ears upwards, off the face."""
+    center, rng, points = hair.scalp.center, hair.rng, 8
     goal = np.broadcast_to(tie, r.points.shape) + rng.normal(0, 0.006 * hair.size, r.points.shape)
     a, b = unit(r.points - center), unit(goal - center)
     angle = np.arccos(np.clip((a * b).sum(-1), -1, 1)).clip(1e-3)[:, None, None]
     share = np.linspace(0, 1, points)[None, :, None]
     turned = (np.sin((1 - share) * angle) * a[:, None] + np.sin(share * angle) * b[:, None]) / np.sin(angle)
+    before = blend(r.reference[:, 2], 0.05, 0.11)[:, None, None]
+    turned = unit(turned + arch * before * np.sin(np.pi * share) * np.array([0.0, 1.0, -0.3]))
     strands = center + turned * np.linalg.norm(r.points - center, axis=1)[:, None, None]
     lift = hair.size * height * rng.uniform(0.25, 1.1, len(strands))[:, None] * np.sin(np.linspace(0, 1.9, points))
     flat = strands.reshape(-1, 3)
@@ -32,7 +35,9 @@ def combed_to(hair: HeadOfHair, r: Roots, tie: np.ndarray, height: float, points
     strands[:, 0] = r.points
     _, n = hair.body.distance(strands.reshape(-1, 3))
     width = np.linspace(0.021, 0.012, points)[None] * hair.size * rng.uniform(0.8, 1.2, len(strands))[:, None]
-    return strips(hair, r, strands, n.reshape(strands.shape), width, (0.55, 0.35, 0.1, 0, 0, 0, 0), 0.1, ends=0.6)
+    return strips(
+        hair, r, strands, n.reshape(strands.shape), width, (0.55, 0.35, 0.1, 0, 0, 0, 0), 0.1, 2, ends=0.6
+    )
 
 
 def tie_at(hair: HeadOfHair, azimuth: float, row: float, off: float) -> np.ndarray:
@@ -60,7 +65,7 @@ def ponytail(hair: HeadOfHair) -> list[Pieces]:
     s, rng = hair.size, hair.rng
     row = 0.82 if hair.spec.hat != "none" else 0.40
     tie = tie_at(hair, 0.0, row, 0.022)
-    base = combed_to(hair, away_from(all_round(hair, 200, 90), tie, s), tie, 0.006)
+    base = combed_to(hair, away_from(all_round(hair, 200, 260), tie, s), tie, 0.006)
     count = 90
     start = tie + rng.normal(0, 0.006 * s, (count, 3))
     back = unit(tie - tie_at(hair, 0.0, row, 0.0))
@@ -109,7 +114,7 @@ def bun(hair: HeadOfHair) -> list[Pieces]:
     radius = s * (0.027 + 0.016 * hair.spec.hair_length)
     tie = tie_at(hair, 0.0, row, 0.006)
     axis = unit(tie - tie_at(hair, 0.0, row, 0.0))
-    base = combed_to(hair, away_from(all_round(hair, 200, 90), tie, s), tie, 0.006)
+    base = combed_to(hair, away_from(all_round(hair, 200, 260), tie, s), tie, 0.006)
     x = unit(np.cross(axis, [0.3, 0.2, 1.0]))
     y = np.cross(axis, x)
     count, points = 64, 9
@@ -136,11 +141,11 @@ def ball_of(center: np.ndarray, axis: np.ndarray, radius: float) -> Pieces:
 def braids(hair: HeadOfHair) -> list[Pieces]:
     """Parted in the middle, two plaits before the shoulders."""
     s = hair.size
-    r = all_round(hair, 200, 90)
+    r = all_round(hair, 200, 260)
     side = np.where(r.reference[:, 0] > 0, 1.0, -1.0)
     ties = {sign: tie_at(hair, 0.5 + sign * 0.34, 0.86, 0.010) for sign in (-1.0, 1.0)}
     goal = np.where(side[:, None] > 0, ties[1.0], ties[-1.0])
-    pieces = [combed_to(hair, r, goal, 0.006)]
+    pieces = [combed_to(hair, r, goal, 0.006, arch=0.28)]
     for tie in ties.values():
         pieces += _plait(hair, tie, s)
     return pieces
@@ -153,7 +158,7 @@ def _plait(hair: HeadOfHair, tie: np.ndarray, s: float) -> list[Pieces]:
 
     def field(p: np.ndarray, n: np.ndarray) -> np.ndarray:
         high = np.clip((p[:, 1] - hair.body.shoulder) / (tie[1] - hair.body.shoulder), 0, 1)[:, None]
-        return unit(np.array([0.25 * side, -1, 0.9]) * high + (1 - high) * [-0.12 * side, -1, 0.25])
+        return unit(np.array([0.25 * side, -1, 0.75]) * high + (1 - high) * [-0.12 * side, -1, -0.2])
 
     growth = Growth(np.array([tie[1] - floor + 0.08 * s]), field, np.array([0.016 * s]), 0.02, turn=0.6, comb=0.0)
     path, out = grow(tie[None], np.array([[side, 0.0, 0.0]]), growth, hair.body, 30, hair.rng)
