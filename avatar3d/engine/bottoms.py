@@ -97,7 +97,6 @@ def trims_of(bottom: str) -> dict[str, list[Trim]]:
     stitches += [trims.hip_pocket(sheet, s) for s in (1, -1)] + [trims.fly(sheet)]
     stitches += [trims.leg_seam(sheet, s, 0.0, 0.94, hem + 0.002) for s in (1, -1)]
     if bottom == "trousers":
-        stitches += [trims.leg_seam(sheet, s, np.pi / 2, 0.80, hem + 0.03, 0.0007) for s in (1, -1)]
         return {"stitches": stitches}
     return {"stitches": stitches, "pockets": [trims.back_pocket(sheet, s) for s in (1.0, -1.0)]}
 

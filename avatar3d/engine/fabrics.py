@@ -128,7 +128,7 @@ def weave_normals(name: str) -> torch.Tensor:
 
 @cache
 def pattern_mask(pattern: str) -> Array:
-    """(P, P) share of the pattern's color: 0 when plain; stripes run across, checks are half where one band lies."""
+    """(P, P) share of the pattern's color: 0 when plain; stripes run across, checks are half in one band."""
     u, v = _grid()
     soft = 1.5 / PIXELS
 

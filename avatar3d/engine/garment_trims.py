@@ -242,14 +242,14 @@ def hood(sheet: Sheet, neck: float) -> Trim:
 
 def leg_seam(sheet: Sheet, side: float, angle: float, top: float, low: float, radius: float = 0.0009) -> Trim:
     """A seam down a leg at an angle about it (0 outside, pi/2 in front)."""
-    y = np.linspace(top, low, 22)
-    return line(leg_site(sheet, side, np.stack([np.full_like(y, angle), y], 1)[None]), 0.0004, radius, 3)
+    y = np.linspace(top, low, 38)
+    return line(leg_site(sheet, side, np.stack([np.full_like(y, angle), y], 1)[None]), 0.0014, radius, 3)
 
 
 def leg_ring(sheet: Sheet, side: float, y: float, radius: float = 0.0008) -> Trim:
     """Stitching around a trouser leg."""
     angle = np.linspace(-np.pi + 0.02, np.pi - 0.02, 24)
-    return line(leg_site(sheet, side, np.stack([angle, np.full_like(angle, y)], 1)[None]), 0.0006, radius, 3)
+    return line(leg_site(sheet, side, np.stack([angle, np.full_like(angle, y)], 1)[None]), 0.0014, radius, 3)
 
 
 def back_pocket(sheet: Sheet, side: float, y: float = 0.885) -> Trim:

@@ -52,7 +52,7 @@ class ShoeShape:
 
 
 SHAPES = {
-    "trainers": ShoeShape(1.12, 1.02, 15, 0.023, 0.011, 0.005, 0.0, 0.062),
+    "trainers": ShoeShape(1.12, 1.02, 15, 0.021, 0.009, 0.005, 0.0, 0.062),
     "boots": ShoeShape(2.05, 2.05, 16, 0.028, 0.006, 0.006, 0.010, 0.120),
     "dress_shoes": ShoeShape(0.98, 0.95, 14, 0.018, 0.003, 0.004, 0.011, 0.055),
     "sandals": ShoeShape(1.25, 1.15, 15, 0.020, 0.002, 0.005, 0.004, -1.0),
@@ -247,7 +247,7 @@ def _laces(
 
 def _trainer(last: Last, scale: float, color: Rgb) -> dict:
     top = len(last.rings) - 1
-    trim = shaded(color, 0.55) if luminance(color) > 0.35 else shaded(color, 1.5)
+    trim = shaded(color, 0.55) if luminance(color) > 0.13 else shaded(color, 1.35)
     upper = [_upper(last, 0.004 * scale, 0.008 * scale)]
     tongue = _patch(last, (0.50 * top, top), (-0.075, 0.075), 0.003 * scale, (8, 7))
     overlays = [
