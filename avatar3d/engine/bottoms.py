@@ -53,7 +53,7 @@ def _legs(hem: float, thigh: float, straight: float, depth: float) -> Design:
         charts=(LEG, LEG, LEG),
         ease=_leg_ease(hem, thigh, straight),
         folds=lambda f: leg_folds(f, depth, hem),
-        longest=0.025,
+        longest=0.028,
     )
 
 

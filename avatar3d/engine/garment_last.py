@@ -16,7 +16,7 @@ from avatar3d.engine.garment_fields import joint_weight, reference, template_fie
 
 Array = np.ndarray
 
-AROUND = 36
+AROUND = 32
 """Points of a ring; number 0 is in front, a quarter is on the outer side."""
 DIRECTIONS = 48
 WINDOW = np.radians(5.0)

@@ -147,11 +147,11 @@ def _cap(head: Head, color: Rgb) -> list[tuple[str, list[Solid], Material]]:
     crown = loft(np.concatenate([inner[None], grid]), closed=True)
     seams = []
     for k in range(6):
-        t = np.full(14, k * np.pi / 3 + np.pi / 6)
-        r = np.linspace(-0.02, 1.55, 14)
+        t = np.full(10, k * np.pi / 3 + np.pi / 6)
+        r = np.linspace(-0.02, 1.55, 10)
         f = np.clip(np.cos(t), 0, 1) ** 1.5
         o = 0.0046 + 0.014 * f * np.sin(np.clip(r / 1.1, 0, 1) * np.pi) + 0.004 * np.sin(r)
-        seams.append(tube(head.dome(t, r, o), 0.0011, 4))
+        seams.append(tube(head.dome(t, r, o), 0.0011, 3))
     top = head.dome(np.array([0.0]), np.array([np.pi / 2 - 0.002]), 0.008)[0]
     button = disc(top, head.axes[1], 0.008, 0.005, 12)
     return [
@@ -162,8 +162,8 @@ def _cap(head: Head, color: Rgb) -> list[tuple[str, list[Solid], Material]]:
 
 def _visor(head: Head) -> Solid:
     """The peak of a cap: from the front of the rim, curved down at its sides."""
-    angle = np.linspace(-1.0, 1.0, 29)
-    share = np.linspace(0, 1, 9)[:, None]
+    angle = np.linspace(-1.0, 1.0, 21)
+    share = np.linspace(0, 1, 6)[:, None]
     root = head.dome(angle, np.full(len(angle), 0.01), 0.001)
     local = (root - head.center) @ head.axes.T
     reach = 0.074 * np.cos(angle * 1.54) ** 0.6

@@ -53,7 +53,7 @@ class ShoeShape:
 
 SHAPES = {
     "trainers": ShoeShape(1.12, 1.02, 15, 0.021, 0.009, 0.005, 0.0, 0.062),
-    "boots": ShoeShape(2.05, 2.05, 16, 0.028, 0.006, 0.006, 0.010, 0.120),
+    "boots": ShoeShape(2.05, 2.05, 14, 0.028, 0.006, 0.006, 0.010, 0.120),
     "dress_shoes": ShoeShape(0.98, 0.95, 14, 0.018, 0.003, 0.004, 0.011, 0.055),
     "sandals": ShoeShape(1.25, 1.15, 15, 0.020, 0.002, 0.005, 0.004, -1.0),
 }
@@ -267,10 +267,10 @@ def _trainer(last: Last, scale: float, color: Rgb) -> dict:
 
 def _boot(last: Last, scale: float, color: Rgb) -> dict:
     top = len(last.rings) - 1
-    upper = [_upper(last, 0.004 * scale, 0.0), _patch(last, (0.35 * top, top), (-0.05, 0.05), 0.002, (12, 5))]
-    upper += [_patch(last, (0.33 * top, 0.98 * top), (s * 0.055, s * 0.095), 0.003, (12, 4)) for s in (1, -1)][:1]
-    upper += [_patch(last, (0.33 * top, 0.98 * top), (-0.095, -0.055), 0.003, (12, 4))]
-    upper += [_patch(last, (0.1 * top, 0.75 * top), (0.46, 0.54), 0.0022, (9, 5))]
+    upper = [_upper(last, 0.004 * scale, 0.0), _patch(last, (0.35 * top, top), (-0.05, 0.05), 0.002, (9, 4))]
+    upper += [_patch(last, (0.33 * top, 0.98 * top), (s * 0.055, s * 0.095), 0.003, (9, 3)) for s in (1, -1)][:1]
+    upper += [_patch(last, (0.33 * top, 0.98 * top), (-0.095, -0.055), 0.003, (9, 3))]
+    upper += [_patch(last, (0.1 * top, 0.75 * top), (0.46, 0.54), 0.0022, (7, 4))]
     laces = _laces(last, 0.40 * top, 0.93 * top, 7, 0.075, scale, 0.004 * scale)
     return {
         "upper": (upper, cloth_material("upper", "leather", color)),

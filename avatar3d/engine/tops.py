@@ -169,7 +169,7 @@ HOODIE = _design(
 JACKET = _design(
     (_round_neck(0.070), lambda f: WRIST - f.sleeve, lambda f: f.y - 0.880, _jacket_front),
     Sit(body=0.020, arm=0.011, hang=0.85, chest=0.006, cuff=0.008, clearance=0.005), WRIST, 0.88, 0.0075,
-    ribs=_rib_line(0.0, 0.935, WRIST - 0.055), thickness=0.006,
+    ribs=_rib_line(0.0, 0.935, WRIST - 0.055), longest=0.026, thickness=0.006,
 )  # fmt: skip
 BLAZER = _design(
     (_round_neck(0.078), lambda f: WRIST - 0.012 - f.sleeve, lambda f: f.y - 0.805, _blazer_front),
@@ -189,7 +189,11 @@ WEAVES = {
     "hoodie": ("fleece", "rib"), "jacket": ("canvas", "rib"), "suit": ("wool", "wool"),
     "dress": ("poplin", "poplin"), "tank_top": ("jersey", "jersey"),
 }  # fmt: skip
-UNDERSHIRT = T_SHIRT
+UNDERSHIRT = _design(
+    (_round_neck(0.082), lambda f: 0.12 - f.sleeve, lambda f: f.y - 0.868),
+    Sit(body=0.010, arm=0.004, hang=0.88), 0.12, 0.868, 0.004, longest=0.03,
+)  # fmt: skip
+"""Seen in an open jacket only."""
 DRESS_SHIRT = _design(
     (_round_neck(0.066), _dickey, lambda f: f.y - 0.98),
     Sit(body=0.004, arm=0.0, hang=0.6), 0.0, 0.9, 0.002, longest=0.028,
