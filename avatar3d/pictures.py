@@ -45,33 +45,35 @@ def pose_for_pictures(avatar: Avatar) -> Scene:
 def view_camera(scene: Scene, avatar: Avatar, view: str, azimuth: float, width: int, height: int) -> Camera:
     """A camera on a circle around `head`, `bust` or `full` (the whole scene), level with its middle.
 
-    The circle's center and radius do not depend on the azimuth (radians). Hair and hat are in the picture whole,
-    seen from anywhere; `bust` and `head` end as far below the neck as that person's head is high.
+    The circle's center and radius do not depend on the azimuth (radians). Hair above the eyes and hats are in
+    the picture whole from all sides; it ends `VIEWS` below the neck, so that a child's head is as large as another.
     """
+    slope = 2 * math.tan(PORTRAIT_FOV / 2)
     if view == "full":
-        turns = [2 * math.pi * n / 16 for n in range(16)]
-        cameras = [
-            frame_points(scene.vertices, turn, 0.0, PORTRAIT_FOV, width, height, FULL_MARGIN) for turn in turns
-        ]
-        middle = 0.5 * (scene.vertices.amin(0) + scene.vertices.amax(0))
-        distance = max(float((camera.T_world_camera[:3, 3] - middle).norm()) for camera in cameras)
-        return orbit(middle, distance, azimuth, 0.0, PORTRAIT_FOV, width, height)
+        center = 0.5 * (scene.vertices.amin(0) + scene.vertices.amax(0))
+        offset = scene.vertices - center
+        radius, free = offset[:, [0, 2]].norm(dim=1), (1 - 2 * FULL_MARGIN) * slope / 2
+        # a point is nearest to the upper or lower edge in front, and to the side ones a little before the side
+        upright = offset[:, 1].abs() / free + radius
+        aside = radius * math.hypot(1, height / width / free)
+        return orbit(
+            center, float(torch.maximum(upright, aside).amax()), azimuth, 0.0, PORTRAIT_FOV, width, height
+        )
     joints = dict(zip(avatar.skeleton.names, avatar.skeleton.positions, strict=True))
     neck, eye = joints["neck"], joints["leftEye"]
     depth = float(eye[2] + neck[2]) / 2
     bottom = float(neck[1]) - VIEWS[view] * SKULL * float(eye[1] - neck[1])
     high = scene.vertices[scene.vertices[:, 1] > float(eye[1])]
     across = (high[:, [0, 2]] - torch.tensor([0.0, depth])).norm(dim=1)
-    slope = 2 * math.tan(PORTRAIT_FOV / 2)
     # the top of the picture in which a point, turned towards the camera, is just below the headroom
-    distance = (high[:, 1].amax() - bottom) / slope
+    distance = (float(high[:, 1].amax()) - bottom) / slope
     for _ in range(8):
         visible = distance / (distance - across).clamp_min(0.1)
         middle = bottom + 0.5 * slope * distance
-        top = (middle + (high[:, 1] - middle) * visible).amax()
+        top = float((middle + (high[:, 1] - middle) * visible).amax())
         distance = 0.5 * distance + 0.5 * (top - bottom) / (1 - HEADROOM) / slope
-    target = torch.tensor([0.0, bottom + 0.5 * slope * float(distance), depth])
-    return orbit(target, float(distance), azimuth, 0.0, PORTRAIT_FOV, width, height)
+    target = torch.tensor([0.0, bottom + 0.5 * slope * distance, depth])
+    return orbit(target, distance, azimuth, 0.0, PORTRAIT_FOV, width, height)
 
 
 def write_preview(avatar: Avatar, scene: Scene, path: Path, height: int) -> None:

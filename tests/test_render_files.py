@@ -13,6 +13,7 @@ from render_scenes import quad, sphere
 
 from avatar3d.camera import orbit, orbit_angles, project
 from avatar3d.render.images import contact_sheet, to_bytes, with_alpha, write_png
+from avatar3d.render.lights import ring_lights
 from avatar3d.render.load import MeshFileError, mesh_from_file
 from avatar3d.render.meshes import render_meshes
 from avatar3d.render.scene import labelled
@@ -51,6 +52,16 @@ def test_turntable_yields_frames_and_reports_them():
     assert reports == [(1, 3), (2, 3), (3, 3)]
     again = list(turntable([quad(PLAIN)], 3, 48, 32))
     assert all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
+
+
+def test_turntable_frames_are_pictures_under_the_same_lights():
+    """Shadow maps that serve all frames cover more than one picture needs; the difference stays small."""
+    ball, wall = sphere(PLAIN, radius=0.4, rings=24), quad(PLAIN, z=-0.8)
+    cameras = [orbit([0.0, 0.0, 0.0], 7.0, turn, 0.1, width=64, height=64) for turn in (-0.4, 0.5)]
+    made = list(turntable([ball, wall], cameras=cameras))
+    for frame, camera in zip(made, cameras, strict=True):
+        alone = to_bytes(render_meshes([ball, wall], camera, ring_lights()).rgb)
+        assert np.abs(frame.astype(float) - alone).mean() < 1.0
 
 
 def test_png_round_trip_with_alpha(tmp_path: Path):

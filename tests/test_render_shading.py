@@ -261,6 +261,15 @@ def test_texture_look_up_equals_slow_bilinear_with_wrapping():
             assert torch.allclose(got[n], value, atol=1e-5)
 
 
+def test_clear_texels_do_not_tint_smaller_levels():
+    texture = torch.tensor([0.0, 1.0, 0.0, 0.0]).expand(8, 8, 4).clone()
+    texture[:, ::2] = torch.tensor([1.0, 0.0, 0.0, 1.0])
+    atlas = build_atlas([texture])
+    offset, width, height = atlas.levels[0, 2].tolist()
+    level = atlas.texels[offset : offset + width * height]
+    assert torch.allclose(level, torch.tensor([1.0, 0.0, 0.0, 0.5]).expand_as(level), atol=1e-3)
+
+
 def test_nothing_to_draw_is_an_error():
     with pytest.raises(ValueError, match="nothing to render"):
         render_meshes([], FRONT)

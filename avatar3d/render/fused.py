@@ -226,9 +226,12 @@ def _light_reach(
     )  # fmt: skip
     run_bands(lambda begin, end: reach_rows(begin, end, *arguments), height, workers)
     tolerance = blur_tolerance(arrays.diagonal)
-    for down, source, target in ((1, reach, blurred), (0, blurred, reach)):
-        blur = (source, depth, tolerance, down, target)
-        run_bands(lambda begin, end, blur=blur: blur_rows(begin, end, *blur), height, workers)
+
+    def blur(down: int, source: np.ndarray, target: np.ndarray) -> None:
+        run_bands(lambda b, e: blur_rows(b, e, source, depth, tolerance, down, target), height, workers)
+
+    blur(1, reach, blurred)
+    blur(0, blurred, reach)
     return reach, depth, channels
 
 

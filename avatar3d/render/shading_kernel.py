@@ -19,7 +19,7 @@ NEGLIGIBLE = 1 / 1024
 """Share of a sample below which a fragment is not worth lighting."""
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True, inline="always")
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
 @no_type_check
 def _unit(x, y, z):
     scale = 1.0 / math.sqrt(max(x * x + y * y + z * z, 1e-20))

@@ -28,7 +28,7 @@ class Atlas:
 def build_atlas(
     textures: Sequence[Float[Tensor, "_ _ C"]], cutoffs: Sequence[float] | None = None, max_levels: int = 6
 ) -> Atlas:
-    """Pack (H, W, C) textures. Each level halves the one before it (box filter).
+    """Pack (H, W, C) textures. Each level halves the one before it.
 
     `cutoffs` above 0 say at which alpha (the last channel) a texture is tested: averages of thin hairs fall below
     it, so that each level's alpha is scaled until as large a share passes as in the texture itself.
@@ -47,10 +47,22 @@ def build_atlas(
             offset += height * width
             if len(rows) == max_levels or min(height, width) == 1:
                 break
-            smaller = F.adaptive_avg_pool2d(level.permute(2, 0, 1)[None], (height // 2, width // 2))
-            level = smaller[0].permute(1, 2, 0)
+            level = _halved(level)
         table.append(rows + [rows[-1]] * (max_levels - len(rows)))
     return Atlas(torch.cat(chunks), torch.tensor(table, dtype=torch.int64, device=chunks[0].device))
+
+
+def _halved(level: Float[Tensor, "H W C"]) -> Float[Tensor, "Hh Wh C"]:
+    """Box-filtered to half the size; colors count with their alpha, so that clear texels do not tint the rest."""
+    height, width, channels = level.shape
+    planes = level.permute(2, 0, 1)[None]
+    size = (height // 2, width // 2)
+    smaller = F.adaptive_avg_pool2d(planes, size)
+    if channels == 4 and bool((level[..., 3] < 1).any()):
+        alpha = planes[:, 3:].clamp_min(1e-4)
+        colors = F.adaptive_avg_pool2d(planes[:, :3] * alpha, size) / F.adaptive_avg_pool2d(alpha, size)
+        smaller = torch.cat([colors, smaller[:, 3:]], dim=1)
+    return smaller[0].permute(1, 2, 0)
 
 
 def _keep_coverage(
