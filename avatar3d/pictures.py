@@ -46,7 +46,7 @@ def view_camera(scene: Scene, avatar: Avatar, view: str, azimuth: float, width: 
     """A camera on a circle around `head`, `bust` or `full` (the whole scene), level with its middle.
 
     The circle's center and radius do not depend on the azimuth (radians). Hair above the eyes and hats are in
-    the picture whole from all sides; it ends `VIEWS` below the neck, so that a child's head is as large as another.
+    the picture whole; it ends `VIEWS` below the neck, so that children's heads are as large as others.
     """
     slope = 2 * math.tan(PORTRAIT_FOV / 2)
     if view == "full":
