@@ -26,7 +26,7 @@ ARC = np.array(
 """(x, y) of the left brow's middle line on the reference head, from the nose outwards."""
 LIFTS = (0.0003, 0.0010)
 """Height of the two layers over the skin, metres."""
-PICTURE = (384, 96)
+PICTURE = (512, 128)
 """Rows (along a brow) and columns (upwards) of one layer's picture."""
 
 
@@ -76,7 +76,7 @@ def _spline(knots: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray
     return np.polyval(np.polyfit(knots, values, 4), at)
 
 
-def brow_texture(spec: AvatarSpec) -> Float[Tensor, "384 192 4"]:
+def brow_texture(spec: AvatarSpec) -> Float[Tensor, "512 256 4"]:
     """Both layers side by side; hairs root along the middle and lean outwards."""
     rng = np.random.default_rng([spec.seed, 4712])
     woman = 1 - spec.gender
@@ -116,7 +116,11 @@ def _draw(rng: np.random.Generator, count: int, width: float, length: float, spe
     total = np.maximum(cover, 1e-6)
     color = brow_color(spec) * (1 - (greys / total)[..., None]) + grey_color(spec) * (greys / total)[..., None]
     rgb = np.clip(color * (0.72 + 0.45 * light / total)[..., None], 0, 1)
-    return np.dstack([np.where(cover[..., None] > 1e-5, rgb, brow_color(spec)), 1 - np.exp(-1.9 * cover)])
+    # fine hairs that are not drawn one by one: without them brows pale with distance
+    down = gaussian_filter(cover, (9, 5))
+    return np.dstack(
+        [np.where(cover[..., None] > 1e-5, rgb, brow_color(spec)), 1 - np.exp(-3.4 * cover - 1.3 * down)]
+    )
 
 
 def _splat(y: np.ndarray, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -130,7 +134,7 @@ def _splat(y: np.ndarray, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     total = np.zeros(rows * columns)
     for dy, dx, w in ((0, 0, (1 - fy) * (1 - fx)), (0, 1, (1 - fy) * fx), (1, 0, fy * (1 - fx)), (1, 1, fy * fx)):
         total += np.bincount((y0 + dy) * columns + x0 + dx, weight * w, minlength=rows * columns)
-    return gaussian_filter(total.reshape(rows, columns), 0.5)
+    return gaussian_filter(total.reshape(rows, columns), 0.65)
 
 
 def brow_grey(spec: AvatarSpec) -> float:

@@ -27,6 +27,9 @@ VARIANTS = ("dense", "dense", "loose", "wisp", "coil", "twist", "sheet")
 """Kinds of strip in the atlas; they repeat with more grey, for the temples."""
 STRIPS = 2 * len(VARIANTS)
 STRIP_WIDTH, STRIP_HEIGHT = 128, 256
+"""Of a strip as it is drawn, pixels."""
+ATLAS_WIDTH = 2048
+"""Of all strips side by side: a power of two, for old graphics hardware."""
 
 
 def hair_color(spec: AvatarSpec) -> np.ndarray:
@@ -50,10 +53,12 @@ def strip_of(variant: int | np.ndarray, temple: int | np.ndarray) -> np.ndarray:
 
 @cache
 def strand_pattern() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(light, alpha, strand) maps (256, 1792): brightness in [0, 1], coverage, and a random number per strand."""
+    """(light, alpha, strand) maps (256, 2048): brightness in [0, 1], coverage, and a random number per strand."""
     rng = np.random.default_rng(71)
     strips = 2 * [_strip(kind, rng) for kind in VARIANTS]
-    return tuple(np.concatenate(maps, axis=1) for maps in zip(*strips, strict=True))  # type: ignore[return-value]
+    wider = (1, ATLAS_WIDTH / (STRIPS * STRIP_WIDTH))
+    maps = (np.concatenate(maps, axis=1) for maps in zip(*strips, strict=True))
+    return tuple(zoom(m, wider, order=1) for m in maps)  # type: ignore[return-value]
 
 
 def _coil(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -157,7 +162,7 @@ def _strip(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray,
     return light, alpha * (np.abs(u) < 0.985) * (v < 0.94)[:, None], number
 
 
-def strand_texture(spec: AvatarSpec) -> Float[Tensor, "256 1792 4"]:
+def strand_texture(spec: AvatarSpec) -> Float[Tensor, "256 2048 4"]:
     """The atlas of strips in a person's colors; the strand runs down the image. Hair and beard share it."""
     return _colored_atlas(spec.hair_color, float(spec.hair_grey), float(spec.age))
 
@@ -166,7 +171,7 @@ def strand_texture(spec: AvatarSpec) -> Float[Tensor, "256 1792 4"]:
 def _colored_atlas(name: str, grey: float, age: float) -> Tensor:
     light, alpha, number = (a.astype(np.float32) for a in strand_pattern())
     v = np.linspace(0, 1, STRIP_HEIGHT, dtype=np.float32)[:, None]
-    temple = (np.arange(light.shape[1]) // STRIP_WIDTH >= len(VARIANTS))[None]
+    temple = (np.arange(ATLAS_WIDTH) >= ATLAS_WIDTH // 2)[None]
     early, late = min(1.5 * grey, 1.0), grey if grey == 1 else max(1.25 * grey - 0.12, 0.0)
     share = np.where(temple, early, min(late, 1.0)).astype(np.float32)
     is_grey = np.clip((share - number) / 0.4 + share, 0, 1)
