@@ -27,9 +27,12 @@ import tyro
 from avatar3d.body.shape import shape_body
 from avatar3d.camera import frame_points, orbit, pixel_centers, unproject
 from avatar3d.engine.build import build_avatar
-from avatar3d.render.meshes import render_meshes
+from avatar3d.render.fused import draw, scene_arrays
+from avatar3d.render.lights import ring_lights
+from avatar3d.render.meshes import BACKDROP, render_meshes
 from avatar3d.render.rasterize import rasterize_numba, rasterize_torch
 from avatar3d.render.scene import Scene, camera_view, compile_scene, labelled, solid_cutoffs, view_triangles
+from avatar3d.render.visibility import shadow_map
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Camera, Material, Mesh, Part, Skin
 
@@ -171,6 +174,10 @@ def frames(config: RenderBenchmarkConfig) -> None:
     print(f"\nwhole frames, {len(scene.faces)} triangles at {config.size} x {config.size}, goal 250 ms      ms")
     for name, camera in views.items():
         print(f"  {name:40s} {best(partial(render_meshes, scene, camera), config.repeats):8.1f}")
+    lights, arrays = ring_lights(), scene_arrays(scene)
+    shadows = [shadow_map(scene, light, scene.vertices) for light in lights.lights if light.shadow]
+    one = partial(draw, arrays, views["portrait"], lights, BACKDROP, shadow_maps=shadows)
+    print(f"  {'portrait in a turntable, one thread':40s} {best(one, config.repeats):8.1f}")
 
 
 def main(config: RenderBenchmarkConfig) -> None:
