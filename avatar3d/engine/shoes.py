@@ -219,8 +219,8 @@ def _laces(
     solids = []
     height = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(last.rings[:, 0], axis=0), axis=1))])
     number = np.arange(len(last.rings))
-    ends = np.interp([first, final], number, height)
-    for ring in np.interp(np.linspace(*ends, count), height, number):
+    low, high = (float(np.interp(end, number, height)) for end in (first, final))
+    for ring in np.interp(np.linspace(low, high, count), height, number):
         t = np.linspace(-width, width, 7)
         bulge = out + 0.0035 * scale * (1 - (t / width) ** 2)
         path = last.at(np.full(7, ring) + 0.25 * np.sin(t / width * 1.5), t, bulge)
