@@ -42,6 +42,8 @@ SHORT_PROMPTS = (
     "blonde woman with earrings",
     "a muscular man with tattoos", "a person with a big nose",
 )  # fmt: skip
+SETS = ("train", "held_out", "all_held_out")
+"""Prompts of trained wordings; of trained ones but for one, which alone is scored; of held-out wordings alone."""
 SAMPLERS = {"ddim": ddim, "heun": heun, "dpm_solver_2m": dpm_solver_2m}
 
 
@@ -72,9 +74,9 @@ def main(config: Config) -> None:
         "steps": config.step_count,
         "sampler": config.sampler,
     }
-    for split in ("train", "held_out"):
-        report["agreement"][split] = agreement(split, model, config)
-        show_agreement(split, report["agreement"][split])
+    for name in SETS:
+        report["agreement"][name] = agreement(name, model, config)
+        show_agreement(name, report["agreement"][name])
     report["typos"] = agreement("train", model, config, typos=True)["model"]
     print(f"train wordings with one slip of the finger in each prompt: {report['typos']:.4f}")
     if config.variety:
@@ -89,17 +91,21 @@ def main(config: Config) -> None:
 # -- agreement -------------------------------------------------------------------------------------------------
 
 
-def agreement(split: Split, model: TextModel, config: Config, typos: bool = False) -> dict:
+def agreement(name: str, model: TextModel, config: Config, typos: bool = False) -> dict:
     """Shares of mentioned attributes that hold: in all, for each attribute, and of the reading alone."""
-    generator = np.random.default_rng((config.seed, split == "train"))
+    generator = np.random.default_rng((config.seed, SETS.index(name)))
+    split: Split = "held_out" if name == "all_held_out" else "train"
     people = make_people(generator, config.prompts)
     said: list[dict[str, str]] = []
+    scored: list[dict[str, str]] = []
     texts: list[str] = []
     while len(texts) < config.prompts:
         own = choose(people.true[len(texts)], generator)
         while not own:
             own = choose(people.true[len(texts)], generator)
-        text = compose(own, generator, split)
+        focus = list(own.values())[int(generator.integers(len(own)))] if name == "held_out" else None
+        text = compose(own, generator, split, held_out=focus)
+        scored.append({focus.split(".")[0]: focus} if focus else own)
         said.append(own)
         texts.append(_slip(text, generator) if typos else text)
     found = [understood(text, model) for text in texts]
@@ -111,9 +117,9 @@ def agreement(split: Split, model: TextModel, config: Config, typos: bool = Fals
     keyword = _given(matched, donors, generator)
     chance = donors.vectors[generator.integers(len(donors.vectors), size=len(texts))]
     result: dict = {}
-    for name, vectors in (("model", sampled), ("diffusion", exact), ("keywords", keyword), ("chance", chance)):
-        result[name], result[f"{name}_by_attribute"] = _score(said, vectors)
-    hits = [name in own for own, s in zip(found, said, strict=True) for name in s.values()]
+    for who, vectors in (("model", sampled), ("diffusion", exact), ("keywords", keyword), ("chance", chance)):
+        result[who], result[f"{who}_by_attribute"] = _score(scored, vectors)
+    hits = [n in own for own, s in zip(found, scored, strict=True) for n in s.values()]
     extra = [sum(n.split(".")[0] not in s for n in own) for own, s in zip(found, said, strict=True)]
     result |= {"reading": float(np.mean(hits)), "invented": float(np.mean(extra)), "mentions": len(hits)}
     result["prompts"] = len(texts)

@@ -63,7 +63,8 @@ class SpecDenoiser(nn.Module):
         """Mean cross-entropy of the numbers' components and of the choices, given target + noise at t."""
         alpha, sigma = (level[:, None] for level in alpha_sigma(t))
         x = alpha * target + sigma * noise
-        numbers, choices = [], []
+        numbers: list[Tensor] = []
+        choices: list[Tensor] = []
         for group, prior in zip(self.groups, self.priors(x, t, condition), strict=True):
             posterior = (prior + group.evidence(x[:, group.positions], t)).flatten(0, 1)
             index = group.index(target[:, group.positions]).flatten()

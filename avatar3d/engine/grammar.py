@@ -32,17 +32,43 @@ _EYE_FORMS = {
 
 
 def compose(
-    said: Mapping[str, str], generator: np.random.Generator, split: Split = "train", extras: Sequence[str] = ()
+    said: Mapping[str, str],
+    generator: np.random.Generator,
+    split: Split = "train",
+    extras: Sequence[str] = (),
+    held_out: str | None = None,
 ) -> str:
     """A sentence that makes the given statements (attribute -> statement name) and no others.
 
-    `extras` are words without a meaning for the spec; one of them may be woven in.
+    `extras` are words without a meaning for the spec; one of them may be woven in. `held_out` names a statement
+    to be made in a held-out wording while the rest of the sentence follows `split`.
     """
-    return _Speaker(said, generator, split).speak(extras)
+    return _Speaker(said, generator, split, blocks_of(held_out) if held_out else ()).speak(extras)
+
+
+def blocks_of(statement: str) -> tuple[str, ...]:
+    """Blocks of `wordings.txt` that word a statement."""
+    attribute, value = statement.split(".")
+    if attribute.endswith("_color") and attribute not in ("hair_color", "eye_color"):
+        return (f"color.{value}",)
+    if value.startswith("is_"):
+        return ("age.exact",)
+    if attribute == "age" and value[0].isdigit():
+        return ("age.decade",)
+    nouns = {
+        "gender.boy": "man_teen",
+        "gender.girl": "woman_teen",
+        "gender.man": "man_old",
+        "gender.woman": "woman_old",
+    }
+    return (statement, f"nouns.{nouns[statement]}") if statement in nouns else (statement,)
 
 
 class _Speaker:
-    def __init__(self, said: Mapping[str, str], generator: np.random.Generator, split: Split) -> None:
+    def __init__(
+        self, said: Mapping[str, str], generator: np.random.Generator, split: Split, held_out: Sequence[str]
+    ) -> None:
+        self.held_out = held_out
         self.left = dict(said)
         self.split: Split = split
         self.random = generator.random
@@ -54,9 +80,15 @@ class _Speaker:
         return choices[int(self.random() * len(choices))]
 
     def words(self, block: str, role: str) -> str:
-        lists = wordings()[block][role]
-        phrase = self.one(lists[self.split] or lists["train"])
+        phrase = self.one(self.listed(block, role))
         return phrase.format(their=self.their, they=self.they, them=self.them) if "{" in phrase else phrase
+
+    def split_of(self, block: str) -> Split:
+        return "held_out" if block in self.held_out else self.split
+
+    def listed(self, block: str, role: str) -> tuple[str, ...]:
+        lists = wordings()[block][role]
+        return lists[self.split_of(block)] or lists["train"]
 
     def take(self, attribute: str) -> str | None:
         return self.left.pop(attribute, None)
@@ -64,7 +96,7 @@ class _Speaker:
     def role(self, block: str, roles: Sequence[str]) -> str:
         """One of the roles that the block has, each as likely as it has wordings."""
         own = wordings()[block]
-        weighted = [r for r in roles if r in own for _ in own[r][self.split]]
+        weighted = [r for r in roles if r in own for _ in own[r][self.split_of(block)]]
         return self.one(weighted or [r for r in roles if r in own])
 
     def add(self, kind: str, text: str) -> None:
@@ -136,13 +168,12 @@ class _Speaker:
             n = int(name[3:])
             role = self.role("age.exact", ("adj", "is", "is"))
             shown = number_words(n) if self.random() < 0.25 else str(n)
-            lists = wordings()["age.exact"][role]
-            text = self.one(lists[self.split] or lists["train"]).format(n=shown, w=number_words(n))
+            text = self.one(self.listed("age.exact", role)).format(n=shown, w=number_words(n))
             self.add(role, text)
         elif name[0].isdigit():
             ten = int(name[:2])
             plural = re.sub("y$", "ies", TENS[ten])
-            phrase = self.one(wordings()["age.decade"]["is"][self.split])
+            phrase = self.one(self.listed("age.decade", "is"))
             text = phrase.format(
                 decade=plural, nns=f"{ten}s", n5=ten + 5, nn=TENS[ten], their=self.their, they=self.they
             )
