@@ -163,3 +163,14 @@ def test_files_that_hold_nothing_to_draw(tmp_path: Path):
     trimesh.Trimesh(far.vertices.numpy(), far.faces.numpy(), process=False).export(tmp_path / "far.glb")
     with pytest.raises(MeshFileError, match="finite or beyond"):
         mesh_from_file(tmp_path / "far.glb")
+
+
+def test_flat_colors_of_glb_files_are_linear(tmp_path):
+    """glTF 2.0, 3.9.2: factors are linear. Half the light is sRGB 0.735, not 0.5."""
+    box = trimesh.creation.box()
+    box.visual = trimesh.visual.TextureVisuals(
+        material=trimesh.visual.material.PBRMaterial(baseColorFactor=[128, 128, 128, 255])
+    )
+    box.export(tmp_path / "box.glb")
+    (item,) = mesh_from_file(tmp_path / "box.glb")
+    assert item.mesh.material.base_color[0] == pytest.approx(0.735, abs=0.005)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from avatar3d.mesh.normals import vertex_normals, weld_by_position
+from avatar3d.render.color import linear_to_srgb
 from avatar3d.render.scene import LabelledMesh
 from avatar3d.structures import Material, Mesh
 
@@ -93,7 +94,7 @@ def _material(piece) -> Material:
             orm = torch.cat([red, orm[..., 1:]], dim=-1)
         return Material(
             name=str(material.name or "material"),
-            base_color=_rgba(factor),
+            base_color=_encoded(_rgba(factor)),
             base_color_texture=_image(material.baseColorTexture, "RGBA"),
             normal_texture=_image(material.normalTexture, "RGB"),
             orm_texture=orm,
@@ -117,6 +118,12 @@ def _rgba(color: np.ndarray) -> tuple[float, float, float, float]:
     scale = 255.0 if color.dtype.kind in "ui" else 1.0
     r, g, b, a = (float(c) / scale for c in [*color, 255 if scale > 1 else 1.0][:4])
     return (r, g, b, a)
+
+
+def _encoded(linear: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """glTF's base color factor is linear, ours is sRGB; alpha is linear in both."""
+    r, g, b = linear_to_srgb(torch.tensor(linear[:3])).tolist()
+    return (r, g, b, linear[3])
 
 
 def _number(value: float | None, default: float) -> float:
