@@ -167,14 +167,14 @@ def wardrobe(config: GalleryConfig) -> None:
 
 
 def prompts(config: GalleryConfig) -> None:
-    """What the command gives for a sentence, with seed 1."""
+    """What the command gives for each sentence, with the seeds 1, 2, 3, ..."""
     from avatar3d.conditioning.prompt import sample_specs
 
     tiles = [
-        picture(sample_specs(prompt, 1)[0], "bust", math.radians(25.0), round(1.4 * config.tile))
-        for prompt in track(PROMPTS, description="prompts")
+        picture(sample_specs(prompt, seed)[0], "bust", math.radians(25.0), round(1.4 * config.tile))
+        for seed, prompt in enumerate(track(PROMPTS, description="prompts"), start=1)
     ]
-    save(contact_sheet(tiles, 4, [f"{p[:44]}" for p in PROMPTS]), config.out / "prompts.jpg")
+    save(contact_sheet(tiles, 4, [f"{p[:32]} ..." if len(p) > 34 else p for p in PROMPTS]), config.out / "prompts.jpg")
 
 
 def save(sheet: np.ndarray, path: Path) -> None:
