@@ -174,7 +174,8 @@ def prompts(config: GalleryConfig) -> None:
         picture(sample_specs(prompt, seed)[0], "bust", math.radians(25.0), round(1.4 * config.tile))
         for seed, prompt in enumerate(track(PROMPTS, description="prompts"), start=1)
     ]
-    save(contact_sheet(tiles, 4, [f"{p[:32]} ..." if len(p) > 34 else p for p in PROMPTS]), config.out / "prompts.jpg")
+    labels = [prompt if len(prompt) < 35 else f"{prompt[:32]} ..." for prompt in PROMPTS]
+    save(contact_sheet(tiles, 4, labels), config.out / "prompts.jpg")
 
 
 def save(sheet: np.ndarray, path: Path) -> None:
