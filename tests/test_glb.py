@@ -164,6 +164,8 @@ def test_names_must_be_unique():
     avatar = synthetic_avatar(0)
     with pytest.raises(ValueError, match="body"):
         encode_glb(replace(avatar, parts=(*avatar.parts, avatar.parts[0])), EXTRAS)
+    with pytest.raises(ValueError, match="hips"):
+        encode_glb(replace(avatar, parts=(replace(avatar.parts[0], name="hips"),)), EXTRAS)
 
 
 def test_trimesh_reads_the_same_counts_and_bounds(tmp_path):

@@ -130,7 +130,7 @@ def test_head_layout_is_injective_and_fine_on_the_face():
 
 def test_the_cut_between_head_and_body_has_no_gap_and_no_crease():
     parts = parts_of(BARE)
-    head, body = parts["head"].mesh, parts["body"].mesh
+    head, body = parts["head_skin"].mesh, parts["body"].mesh
     assert len(head.faces) + len(body.faces) == len(figure().skin_faces)
     where = {tuple(v): n for v, n in zip(head.vertices.tolist(), head.normals.tolist(), strict=True)}
     shared = [
@@ -145,7 +145,7 @@ def test_the_cut_between_head_and_body_has_no_gap_and_no_crease():
 def test_the_cut_has_matching_colors():
     parts = parts_of(replace(BARE, skin_tone=0.5, age=70, wrinkles=0.5))
     colors: list[dict] = []
-    for name in ("head", "body"):
+    for name in ("head_skin", "body"):
         mesh = parts[name].mesh
         image = mesh.material.base_color_texture.numpy()
         xy = np.clip((mesh.uv.numpy() * SIZE).astype(int), 0, SIZE - 1)

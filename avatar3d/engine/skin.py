@@ -37,16 +37,14 @@ SCALP_SHADE_OTHER = 0.5
 
 
 def make_skin(spec: AvatarSpec, figure: Figure, hidden: Bool[Tensor, " F"] | None = None) -> list[Part]:
-    """The parts `head` and `body`; `hidden` marks body faces that garments cover, which are left out."""
+    """The parts `head_skin` and `body`; `hidden` marks body faces that garments cover, which are left out."""
     uv, head, _ = head_layout()
     plain = surface_part(figure, "body", "body", "body", Material("skin"))
     shown = torch.ones_like(head) if hidden is None else ~hidden
     parts = []
-    for name, canvas, own in (("head", head_canvas(), head), ("body", body_canvas(), ~head)):
+    for name, canvas, own in (("head_skin", head_canvas(), head), ("body", body_canvas(), ~head)):
         m = plain.mesh
-        mesh = Mesh(
-            m.vertices, m.faces, m.normals, uv if name == "head" else m.uv, skin_material(spec, canvas, name)
-        )
+        mesh = Mesh(m.vertices, m.faces, m.normals, uv if own is head else m.uv, skin_material(spec, canvas, name))
         part = keep_faces(Part(name, "body", mesh, plain.skin, plain.morphs), own & shown)
         parts.append(part)
     return [p for p in parts if len(p.mesh.faces)]
@@ -60,7 +58,7 @@ def skin_material(spec: AvatarSpec, canvas: Canvas, name: str) -> Material:
     )  # fmt: skip
     images = [torch.from_numpy(canvas.texels.image(x)) for x in (color, normal, orm)]
     return Material(
-        f"skin_{name}",
+        "skin_" + name.removesuffix("_skin"),
         base_color_texture=images[0],
         normal_texture=images[1],
         orm_texture=images[2],

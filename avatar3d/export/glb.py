@@ -35,9 +35,12 @@ def encode_glb(avatar: Avatar, extras: dict) -> bytes:
 
     Raises ValueError when two parts have the same name, which importers would rename or merge.
     """
-    names = [part.name for part in avatar.parts]
+    names = [*avatar.skeleton.names, *(part.name for part in avatar.parts)]
     if len(set(names)) < len(names):
-        raise ValueError(f"part names must be unique, got {sorted(n for n in names if names.count(n) > 1)}")
+        twice = sorted({n for n in names if names.count(n) > 1})
+        raise ValueError(
+            f"importers rename nodes of equal names: parts and joints need names of their own, got {twice}"
+        )
     chunk = BinaryChunk()
     materials = MaterialTable(chunk)
     joints = _joint_nodes(avatar.skeleton)
