@@ -24,8 +24,12 @@ def dreadlocks(hair: HeadOfHair) -> list[Pieces]:
         hair.scalp.points[..., 1].max() - floor + 0.12 * s, falling(hair, r, None), lift, rise=0.02 * s,
         turn=0.4, comb=0.6, lift=0.55, hang=ear, over_ears=True, veil=0.062 * s, brow=ear + 0.02 * s, sway=0.1,
     )  # fmt: skip
-    strands, outward = grow(r.points - 0.003 * r.normals, r.normals, growth, hair.body, 16, rng)
-    strands, _ = cut(strands, outward, floor, 11)
+    grown, outward = grow(r.points - 0.003 * r.normals, r.normals, growth, hair.body, 16, rng)
+    strands, _ = cut(grown, outward, floor, 11)
+    # ropes that a shoulder turns outwards end at the jaw
+    middle, radii = hair.body.ears[1]
+    stray = np.abs(strands[..., 0]).max(axis=1) > middle[0] + radii[0] + 0.02 * s
+    strands, _ = cut(grown, outward, np.where(stray, np.maximum(floor, ear - 0.075 * s), floor), 11)
     strands[:, 2:] += rng.normal(0, 0.0022 * s, strands[:, 2:].shape)
     knots = 1 + 0.14 * rng.normal(size=strands.shape[:2])
     radius = s * 0.0062 * rng.uniform(0.8, 1.2, count)[:, None] * knots * np.r_[0.8, np.ones(8), 0.85, 0.25]
