@@ -30,6 +30,7 @@ from avatar3d.engine.captions import choose
 from avatar3d.engine.columns import columns_from_vectors
 from avatar3d.engine.grammar import compose
 from avatar3d.engine.pairs import People, make_people
+from avatar3d.engine.population import sample_vectors as sample_people
 from avatar3d.engine.statements import attributes, matrix, statements
 from avatar3d.engine.wordings import Split, wordings
 from avatar3d.spec import vector_layout
@@ -55,7 +56,7 @@ class Config:
     """Prompts per split."""
     people: int = 2000
     """Sampled people per short prompt."""
-    population: int = 1_000_000
+    population: int = 3_000_000
     """People among whom those of a short prompt are looked for."""
     guidance: float = 1.0
     step_count: int = 24
@@ -207,16 +208,13 @@ def show_agreement(split: str, result: dict) -> None:
 def variety(model: TextModel, config: Config) -> dict:
     """For each short prompt: total variation of each open field, and distances between people."""
     generator = np.random.default_rng((config.seed, 7))
-    pools = [make_people(generator, 50000) for _ in range(config.population // 50000)]
+    prompts = {prompt: understood(prompt, model) for prompt in SHORT_PROMPTS}
+    those = _matching(list(prompts.values()), 8 * config.people, config.population, generator)
     result: dict = {}
     print("\nvariety: total variation (mean and worst of the open fields), floor, distance, population's")
-    for prompt in SHORT_PROMPTS:
-        said = understood(prompt, model)
-        columns = [list(statements()).index(name) for name in said]
-        same = np.concatenate([p.vectors[p.true[:, columns].all(1)] for p in pools])[: 8 * config.people]
-        if len(same) < 400:
-            print(f"  {prompt:36s} only {len(same)} such people in the population")
-            continue
+    for (prompt, said), same in zip(prompts.items(), those, strict=True):
+        if len(same) < 2 * config.people:
+            print(f"  {prompt:36s} only {len(same)} such people in the population: the floor is high")
         made = sample([said] * config.people, model, config, generator)
         touched = {test.field for name in said for test in statements()[name].said}
         count = min(config.people, len(same) // 2)
@@ -236,6 +234,22 @@ def variety(model: TextModel, config: Config) -> dict:
             f" floor {r['floor_mean']:.3f} {r['floor_worst']:.3f} distance {spread:.2f} {usual:.2f}"
         )
     return result
+
+
+def _matching(
+    said: Sequence[Sequence[str]], most: int, population: int, generator: np.random.Generator
+) -> list[np.ndarray]:
+    """For each list of statements, people (N, D) of whom they hold: at most so many, out of a population."""
+    found: list[list[np.ndarray]] = [[] for _ in said]
+    for _ in range(population // 50000):
+        vectors = sample_people(generator, 50000)
+        columns = columns_from_vectors(vectors)
+        holds = {name: matrix(statements()[name].said, columns) for name in {n for names in said for n in names}}
+        for names, people in zip(said, found, strict=True):
+            if sum(map(len, people)) < most:
+                true = np.logical_and.reduce([np.ones(len(vectors), dtype=bool), *(holds[n] for n in names)])
+                people.append(vectors[true])
+    return [np.concatenate(people)[:most] for people in found]
 
 
 def _variations(made: np.ndarray, same: np.ndarray, touched: set[str]) -> dict[str, float]:

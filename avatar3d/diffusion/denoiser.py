@@ -18,7 +18,7 @@ from avatar3d.spec import vector_layout, vector_size
 CONDITION_GAIN = 10.0
 """Conditions are mostly zeros: without a gain their weights, which move by the rate a step, lag behind."""
 
-FIELD_COMPONENTS, CONTROL_COMPONENTS = 32, 12
+FIELD_COMPONENTS, CONTROL_COMPONENTS = 32, 20
 """Mixture components of a number that is a field (age), and of a face or body control."""
 
 
