@@ -183,47 +183,97 @@ def _visor(head: Head) -> Solid:
 
 
 def _fedora(head: Head, color: Rgb) -> list[tuple[str, list[Solid], Material]]:
-    turn = _turns()
-    rim = (head.dome(turn, np.full(AROUND, 0.02), 0.003) - head.center) @ head.axes.T
-    size = np.abs(rim[:, 2]).max()
-    skull = float(head.radius(np.array([[0.0, 1.0, 0.0]]))[0]) + head.clearance
-    tall = max(0.98 * size, skull + 0.034)
-    forward = np.cos(turn)
-
-    def ring(scale: float, height: float) -> Array:
-        level = height / tall
-        # pinched at the front of the crown
-        pinch = 0.34 * np.clip(level - 0.45, 0, 1) * np.exp(-(((np.abs(turn - np.pi) - np.pi + 0.55) / 0.28) ** 2))
-        shape = rim * np.array([scale, 0.0, scale]) * (1 - pinch)[:, None]
-        shape[:, 1] = rim[:, 1] * (1 - level) + height * (1 + 0.06 * forward * level)
-        return shape
-
-    rows = [ring(1.0 - 0.09 * t, t * tall * 0.90) for t in np.linspace(0, 1, 6)]
-    rows += [ring(0.885, 0.955 * tall), ring(0.80, 0.985 * tall)]
-    top = []
-    for s in (0.64, 0.44, 0.22, 0.02):
-        r = ring(s, 0.985 * tall)
-        across = np.abs(r[:, 0]) / (0.5 * size)
-        r[:, 1] -= 0.019 * np.exp(-((across / 0.55) ** 2)) * (0.8 + 0.4 * forward)
-        top.append(r)
-    crown = loft(head.world(np.stack(rows + top)), closed=True)
-
-    def brim(reach: float, drop: float) -> Array:
-        curl = 0.018 * (reach / 0.070) ** 2 * (np.sin(turn) ** 2 - 0.55 * np.clip(forward, 0, 1) ** 2)
-        outward = rim * np.array([1.0, 0.0, 1.0])
-        outward /= np.linalg.norm(outward, axis=1, keepdims=True)
-        return rim + reach * outward + (curl - drop)[:, None] * np.array([0.0, 1.0, 0.0])
-
-    scale = size / 0.105
-    reaches = np.array([-0.002, 0.014, 0.034, 0.054, 0.068, 0.071]) * scale
-    upper = [brim(r, 0.0) for r in reaches]
-    lower = [brim(r, 0.004) for r in reaches[::-1]]
-    plate = loft(head.world(np.stack(upper + lower)), closed=True, flip=True)
-    ribbon_rows = [ring(1.0 - 0.09 * t, t * tall * 0.90) * np.array([k, 1.0, k]) for t, k in
-                   ((0.015, 1.0), (0.02, 1.022), (0.15, 1.022), (0.29, 1.022), (0.30, 1.0))]  # fmt: skip
-    ribbon = loft(head.world(np.stack(ribbon_rows)), closed=True)
     band = shaded(color, 0.35) if luminance(color) > 0.12 else (0.30, 0.30, 0.31)
     return [
-        ("fedora", [crown, plate], cloth_material("fedora", "felt", color)),
-        ("fedora_band", [ribbon], cloth_material("fedora_band", "canvas", band)),
+        ("fedora", [_fedora_crown(head), _fedora_brim(head)], cloth_material("fedora", "felt", color)),
+        ("fedora_band", _fedora_band(head), cloth_material("fedora_band", "canvas", band)),
     ]
+
+
+DENT = 0.014
+"""Depth of a fedora's dent, metres."""
+
+
+def _fedora_rim(head: Head, turn: Array) -> Array:
+    """(T, 3) local points where the crown meets the brim."""
+    return (head.dome(turn, np.full(len(turn), 0.02), 0.003) - head.center) @ head.axes.T
+
+
+def _fedora_tall(head: Head) -> float:
+    """Height of the crown: the dent stays clear of the scalp."""
+    return float(head.radius(np.array([[0.0, 1.0, 0.0]]))[0]) + head.clearance + DENT + 0.002
+
+
+def _fedora_ring(head: Head, turn: Array, scale: float, level: float) -> Array:
+    """(T, 3) local points of the crown's side at a share of its height, pinched at the front."""
+    rim, tall, forward = _fedora_rim(head, turn), _fedora_tall(head), np.cos(turn)
+    aside = np.abs(np.pi - np.abs(turn - np.pi))
+    pinch = 0.42 * np.clip(level - 0.35, 0, 1) * np.exp(-(((aside - 0.62) / 0.30) ** 2))
+    ring = rim * np.array([scale, 0.0, scale]) * (1 - pinch)[:, None]
+    ring[:, 1] = rim[:, 1] * (1 - level) + level * tall * (1 + 0.05 * forward)
+    return ring
+
+
+def _fedora_scale(level: float) -> float:
+    """How far a fedora's crown has drawn in at a share of its height."""
+    return 1.0 - 0.16 * level
+
+
+def _fedora_crown(head: Head) -> Solid:
+    turn = _turns()
+    rows = [_fedora_ring(head, turn, _fedora_scale(t), t) for t in np.linspace(0, 0.86, 7)]
+    rows += [
+        _fedora_ring(head, turn, s, t) for s, t in ((0.845, 0.92), (0.81, 0.965), (0.755, 0.992), (0.69, 1.0))
+    ]
+    size = np.abs(rows[0][:, 2]).max()
+    for s in (0.60, 0.50, 0.38, 0.22, 0.02):
+        ring = _fedora_ring(head, turn, s, 1.0)
+        wide = 0.26 - 0.12 * np.clip(ring[:, 2] / size, -0.6, 0.8)  # a teardrop, its point to the front
+        deep = np.clip((0.70 - s) / 0.3, 0, 1)
+        ring[:, 1] -= DENT * deep * np.exp(-((np.abs(ring[:, 0]) / (wide * size)) ** 4))
+        rows.append(ring)
+    return loft(head.world(np.stack(rows)), closed=True)
+
+
+def _fedora_brim(head: Head) -> Solid:
+    """Down in front, turned up at the sides and behind."""
+    turn = _turns()
+    rim, forward = _fedora_rim(head, turn), np.cos(turn)
+    scale = np.abs(rim[:, 2]).max() / 0.105
+    outward = rim * np.array([1.0, 0.0, 1.0])
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+    bend = 0.014 * np.sin(turn) ** 2 - 0.013 * np.clip(forward, 0, 1) ** 2 + 0.024 * np.clip(-forward, 0, 1) ** 2
+
+    def ring(reach: float, drop: float) -> Array:
+        rise = scale * bend * (reach / 0.060) ** 1.7 - drop
+        return rim + scale * reach * outward + rise[:, None] * np.array([0.0, 1.0, 0.0])
+
+    reaches = (0.0, 0.012, 0.026, 0.040, 0.053, 0.058, 0.060)
+    rows = [ring(r, 0.0) for r in reaches] + [ring(r, 0.0035) for r in reaches[::-1]]
+    return loft(head.world(np.stack(rows)), closed=True, flip=True)
+
+
+def _fedora_band(head: Head) -> list[Solid]:
+    """A ribbon around the crown, and its flat bow on the left."""
+
+    def row(turn: Array, level: float, out: float) -> Array:
+        return _fedora_ring(head, turn, _fedora_scale(level) * out, level)
+
+    ribbon = [
+        row(_turns(), t, k) for t, k in ((0.0, 1.0), (0.015, 1.022), (0.15, 1.022), (0.28, 1.022), (0.29, 1.0))
+    ]
+    solids = [loft(head.world(np.stack(ribbon)), closed=True)]
+    for first, last, half, bulge in (
+        (0.04, 0.34, 0.15, 0.06),
+        (-0.34, -0.04, 0.15, 0.06),
+        (-0.06, 0.06, 0.10, 0.08),
+    ):
+        share = np.linspace(0, 1, 9)
+        turn = np.pi / 2 + first + (last - first) * share
+        half_here = half * (1 - 0.5 * np.exp(-((np.abs(turn - np.pi / 2) / 0.11) ** 2)) * (bulge < 0.07))
+        out = _fedora_scale(0.15) * (1.022 + bulge * np.sin(np.pi * share) ** 0.5)
+        knots = list(zip(turn, out, half_here, strict=True))
+        grid = [[_fedora_ring(head, np.array([t]), o, 0.15 + side * h)[0] for t, o, h in knots]
+                for side in (-1.0, -0.5, 0.0, 0.5, 1.0)]  # fmt: skip
+        solids.append(loft(head.world(np.array(grid))))
+    return solids
