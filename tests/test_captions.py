@@ -147,6 +147,20 @@ def test_same_generator_same_caption():
     assert a == b
 
 
+def test_one_statement_can_be_worded_with_held_out_words():
+    """Only the wordings of its own blocks change; the rest of the sentence keeps to the training wordings."""
+    generator = np.random.default_rng(10)
+    said = {"hat": "hat.beanie", "shoes": "shoes.boots"}
+    beanies, boots = (wordings()[name]["item"] for name in said.values())
+
+    def has(text: str, phrases: tuple[str, ...]) -> bool:
+        return any(phrase.strip("*") in text for phrase in phrases)
+
+    for _ in range(50):
+        text = compose(said, generator, "train", held_out="hat.beanie").lower()
+        assert has(text, beanies["held_out"]) and has(text, boots["train"]), text
+
+
 def test_number_words():
     assert [number_words(n) for n in (5, 13, 20, 78, 95)] == [
         "five",

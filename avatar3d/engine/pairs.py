@@ -13,6 +13,12 @@ from avatar3d.engine.population import sample_vectors
 from avatar3d.engine.statements import attributes, matrix, statements
 from avatar3d.spec import vector_layout
 
+OUTFIT = (
+    "hat", "hat_color", "top", "top_color", "bottom", "bottom_color", "shoes", "shoes_color", "eyewear",
+    "glasses_color", "hair_color", "eye_color", "top_pattern", "top_pattern_color", "lipstick_color",
+)  # fmt: skip
+"""Attributes whose colors are easily mixed up; a part of the free statements is about many of them at once."""
+
 _EXACT_AGES_COUNT = 12
 """All exact ages together are in focus as often as this many other statements."""
 
@@ -74,6 +80,8 @@ def free_statements(generator: np.random.Generator) -> dict[str, str]:
     """Statements that somebody might make together, whether or not such a person exists."""
     said = {}
     names = [_focus(generator).split(".")[0], *choose_attributes(generator)[1:]]
+    if generator.random() < 0.3:
+        names = [*(name for name in OUTFIT if generator.random() < 0.5), *names[:2]]
     for attribute in dict.fromkeys(names):
         options = attributes()[attribute]
         said[attribute] = options[int(generator.random() * len(options))]
