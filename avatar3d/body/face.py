@@ -27,10 +27,15 @@ STIFFNESS = 0.05
 """Pull of local maps towards the head's overall scale, as a share of the neighbourhood's own spread."""
 
 SMOOTHING = 5
+GRAIN = 1e-9
+"""Metres."""
 
 
 def face_actions(body: ShapedBody) -> Float[Tensor, "A V 3"]:
-    """Offsets of every welded template vertex for each of `Template.action_names`, metres."""
+    """Offsets of every welded template vertex for each of `Template.action_names`, metres.
+
+    They are multiples of `GRAIN`, so that the last bits of sums, which depend on the number of threads, are gone.
+    """
     template = body.template
     transfer = _transfer(template)
     vertices = body.vertices.numpy()
@@ -40,7 +45,7 @@ def face_actions(body: ShapedBody) -> Float[Tensor, "A V 3"]:
         lids.seat(template, vertices, deltas, transfer.moving, side)
     lips.close(template, vertices, deltas, transfer.moving)
     actions = torch.zeros(len(template.action_names), len(vertices), 3)
-    actions[:, torch.from_numpy(transfer.moving)] = torch.from_numpy(deltas).float()
+    actions[:, torch.from_numpy(transfer.moving)] = torch.from_numpy(np.round(deltas / GRAIN) * GRAIN).float()
     return actions
 
 
