@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
@@ -147,26 +146,32 @@ class AvatarSpec:
 def _check(name: str, value: object, rule: Mapping) -> None:
     if name == "seed":
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-            raise SpecError(f"seed must be a whole number from 0 to 2**63 - 1, got {value!r}")
+            raise SpecError(f"seed must be a whole number from 0 to 2**63 - 1, got {_short(value)}")
     elif "choices" in rule:
         if value not in rule["choices"]:
-            raise SpecError(f"{name} is {value!r}; {_nearest(value, rule['choices'])}")
+            raise SpecError(f"{name} is {_short(value)}; {_nearest(value, rule['choices'])}")
     elif "controls" in rule:
         if not isinstance(value, dict):
-            raise SpecError(f"{name} must map control names to numbers in [-1, 1], got {value!r}")
+            raise SpecError(f"{name} must map control names to numbers in [-1, 1], got {_short(value)}")
         for control, amount in value.items():
             if control not in rule["controls"]:
-                raise SpecError(f"{name} has no control {control!r}; {_nearest(control, rule['controls'])}")
+                raise SpecError(f"{name} has no control {_short(control)}; {_nearest(control, rule['controls'])}")
             _check_number(f"{name}.{control}", amount, -1.0, 1.0)
     else:
         _check_number(name, value, rule["low"], rule["high"])
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise SpecError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        raise SpecError(f"{name} must be a number from {low:g} to {high:g}, got {_short(value)}")
     if not low <= value <= high:
-        raise SpecError(f"{name} is {value:g}, outside {low:g} to {high:g}")
+        raise SpecError(f"{name} is {_short(value)}, outside {low:g} to {high:g}")
+
+
+def _short(value: object) -> str:
+    """`value` as it may stand in a message: at most about forty characters."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:32]} ... ({len(text)} characters)"
 
 
 def _nearest(value: object, choices: tuple[str, ...]) -> str:
@@ -184,14 +189,14 @@ def spec_from_json(text: str) -> AvatarSpec:
     """Parse and validate; absent fields take their defaults. Raises `SpecError` on anything else."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError also for whole numbers of thousands of digits
         raise SpecError(f"not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise SpecError("a spec is a JSON object of field names and values")
     rules = {f.name: f.metadata for f in fields(AvatarSpec)}
     for name, value in values.items():
         if name not in rules:
-            raise SpecError(f"unknown field {name!r}; {_nearest(name, tuple(rules))}")
+            raise SpecError(f"unknown field {_short(name)}; {_nearest(name, tuple(rules))}")
         _check(name, value, rules[name])
         if "low" in rules[name]:
             values[name] = float(value)
