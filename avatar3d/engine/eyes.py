@@ -213,7 +213,7 @@ def eye_texture(spec: AvatarSpec) -> tuple[Tensor, Tensor]:
     light *= 1.0 + 0.34 * np.clip(-up / IRIS_SHARE, -1, 1) * np.clip(rho, 0, 1)
     light *= 1 - 0.72 * _smooth(rho, 0.80, 1.0)
     iris = np.clip(iris * np.clip(light, 0.15, 2.2)[..., None], 0, 1)
-    iris = iris * _smooth(rho, pupil - 0.035, pupil + 0.045)[..., None] + 0.006
+    iris = iris * _smooth(rho, pupil - 0.035, pupil + 0.045)[..., None] * 0.994 + 0.006
     iris = iris * (1 - 0.35 * np.exp(-(((rho - pupil) / 0.07) ** 2)))[..., None]
     old = float(np.clip((spec.age - 40) / 50, 0, 1))
     child = float(np.clip((14 - spec.age) / 8, 0, 1))
@@ -230,7 +230,7 @@ def eye_texture(spec: AvatarSpec) -> tuple[Tensor, Tensor]:
     )
     mix = _smooth(rho, 0.955, 1.075)[..., None]
     image = iris * (1 - mix) + np.clip(sclera, 0, 1) * mix
-    image = image + (0.97 - image) * _catchlight(across, up)[..., None]
+    image = image + (0.97 - image) * np.minimum(_catchlight(across, up), 1)[..., None]
     orm = np.ones((64, 64, 3), dtype=np.float32)
     orm[..., 1] = np.where(rho[4::8, 4::8] < 1.1, 0.08, 0.20)
     # the iris lies in a hollow: little of the sky reaches it

@@ -88,7 +88,7 @@ def lens_material(spec: AvatarSpec) -> Material:
     streak = np.exp(-(((slant - 0.34) / 0.10) ** 2)) + 0.5 * np.exp(-(((slant - 0.56) / 0.03) ** 2))
     image = np.ones((64, 64, 4), dtype=np.float32)
     if spec.lenses == "clear":
-        image[..., :3] = np.array([0.45, 0.50, 0.53]) + (0.5 * np.minimum(streak, 1))[..., None]
+        image[..., :3] = np.minimum(np.array([0.45, 0.50, 0.53]) + (0.5 * np.minimum(streak, 1))[..., None], 1)
         image[..., 3] = 0.025 + 0.07 * streak * (1 - 0.8 * v)
     else:
         tint = np.array([0.060, 0.052, 0.048])
