@@ -21,6 +21,7 @@ from avatar3d.runs import (
     passport,
     peak_memory_mb,
     require_free,
+    require_free_file,
     require_parent,
     run_folder,
     whole_folder,
@@ -90,8 +91,9 @@ def build(spec_file: Path, out: Path, pictures: Pictures, overwrite: bool, repor
 
 def render_file(file: Path, clip: Path, frames: int, resolution: int, overwrite: bool, report: Report) -> dict:
     """Turntable of a mesh file; returns what was made."""
-    if clip.exists() and not overwrite:
-        raise OutputError(f"{clip} exists; add --overwrite to replace it, or choose another --out")
+    if clip.suffix.lower() != ".mp4":
+        raise OutputError(f"{clip} does not end in .mp4, the format of clips; choose another --out")
+    require_free_file(clip, overwrite)
     require_parent(clip)
     clock = Clock(report)
     with clock.stage("reading the file"):
@@ -104,7 +106,7 @@ def render_file(file: Path, clip: Path, frames: int, resolution: int, overwrite:
 def read_spec(path: Path) -> AvatarSpec:
     """A spec of a JSON file. Raises `SpecError` that names the file."""
     try:
-        return spec_from_json(path.read_text("utf-8"))
+        return spec_from_json(path.read_text("utf-8-sig"))  # some editors begin with a mark
     except OSError as error:
         raise SpecError(f"{path} can not be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:

@@ -57,8 +57,13 @@ def require_parent(path: Path) -> None:
         raise OutputError(f"{parent} is a file, not a folder; choose another --out") from None
     except OSError as error:
         raise OutputError(f"can not make {parent} ({error.strerror}); choose another --out") from error
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{parent} is not writable; change its permissions or choose another --out")
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:  # permissions say too little: nobody can write into /proc
+        raise OutputError(
+            f"{parent} is not writable ({error.strerror}); change its permissions or choose another --out"
+        ) from error
 
 
 def require_free(path: Path, overwrite: bool) -> None:
@@ -69,6 +74,18 @@ def require_free(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another --seed or --out")
     if not path.is_dir():
         raise OutputError(f"{path} is a file and will not be replaced by a folder; move it away")
+
+
+def require_free_file(path: Path, overwrite: bool) -> None:
+    """Raise `OutputError` if a file can not be written at `path`, or one is there and may not be replaced."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; add the name of a file to --out")
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise OutputError(f"{path} is not an ordinary file and will not be replaced; choose another --out")
+    if not overwrite:
+        raise OutputError(f"{path} exists; add --overwrite to replace it, or choose another --out")
 
 
 @contextmanager

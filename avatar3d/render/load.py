@@ -17,6 +17,8 @@ from avatar3d.structures import Material, Mesh
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
 TOO_LARGE = 1e6
+TOO_SMALL = 1e-6
+"""Metres."""
 
 
 class MeshFileError(ValueError):
@@ -49,9 +51,9 @@ def mesh_from_file(path: Path | str) -> list[LabelledMesh]:
     meshes = [mesh for mesh in meshes if len(mesh.faces)]
     if not meshes:
         raise MeshFileError(f"{path}: holds no triangles (point clouds and lines can not be rendered)")
-    for mesh in meshes:
-        if not torch.isfinite(mesh.vertices).all() or mesh.vertices.abs().max() > TOO_LARGE:
-            raise MeshFileError(f"{path}: has vertices that are not finite or beyond {TOO_LARGE:g} m; repair it")
+    used = torch.cat([mesh.vertices[mesh.faces].reshape(-1, 3) for mesh in meshes])
+    if float((used.amax(0) - used.amin(0)).max()) < TOO_SMALL:
+        raise MeshFileError(f"{path}: all its triangles lie in one point; scale it up")
     return [LabelledMesh(mesh, index + 1) for index, mesh in enumerate(meshes)]
 
 
@@ -59,6 +61,8 @@ def _convert(piece, transform: np.ndarray) -> Mesh:
     """A trimesh in scene coordinates. Mirroring transforms keep the faces' outside outside."""
     T = torch.from_numpy(np.array(transform, dtype=np.float64))
     vertices = torch.from_numpy(np.array(piece.vertices, dtype=np.float64)) @ T[:3, :3].T + T[:3, 3]
+    if len(vertices) and not vertices.abs().max() <= TOO_LARGE:
+        raise ValueError(f"vertices are not finite or beyond {TOO_LARGE:g} m")
     vertices = vertices.float()
     faces = torch.from_numpy(np.array(piece.faces, dtype=np.int64)).reshape(-1, 3)
     stored = piece.vertex_normals if "vertex_normals" in piece._cache else None
