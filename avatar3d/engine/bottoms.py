@@ -77,8 +77,7 @@ def make_bottom(spec: AvatarSpec, figure: Figure, layers: Layers, over: Design |
     points = drape(design, figure, layers)
     layers.put_on(design.cloth.sheet, figure, points)
     keep = ~over.covers(design) if over else None
-    color = color_rgb(spec.bottom_color)
-    material = cloth_material(spec.bottom, WEAVES[spec.bottom], color_rgb(spec.bottom_color))
+    color, material = _cloth(spec)
     parts = cloth_parts(design.cloth, points, figure, "bottom", [(spec.bottom, material, (0, 1, 2))], keep)
     normals = smooth_normals(points, design.cloth.sheet, 1)
     for kind, found in trims_of(spec.bottom).items():
@@ -86,6 +85,15 @@ def make_bottom(spec: AvatarSpec, figure: Figure, layers: Layers, over: Design |
         finish = material if kind == "pockets" else plain_material(kind, _stitch_color(spec.bottom, color), 0.8)
         parts.append(solid_part(f"{spec.bottom}_{kind}", "bottom", solid, finish))
     return Worn(parts, design.covered)
+
+
+def _cloth(spec: AvatarSpec) -> tuple[Rgb, Material]:
+    """Color and cloth of a lower garment with legs; the trousers of a suit match its jacket."""
+    if (spec.top, spec.bottom) == ("suit", "trousers"):
+        color, second = color_rgb(spec.top_color), color_rgb(spec.top_pattern_color)
+        return color, cloth_material("trousers", "wool", color, spec.top_pattern, second)
+    color = color_rgb(spec.bottom_color)
+    return color, cloth_material(spec.bottom, WEAVES[spec.bottom], color)
 
 
 @cache

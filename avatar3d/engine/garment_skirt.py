@@ -114,7 +114,15 @@ def drape_skirt(skirt: Skirt, figure: Figure, layers: Layers) -> Array:
             np.add.at(spread, owner, push[index])
             push = np.maximum(lack, 0.9 * spread / np.maximum(width, 1))
         points = points + push[:, None] * out
+    if skirt.under_bodice:  # gathered at the waist, so that bodice and belt sit close
+        gap = np.where(outside, ((points[:, None] - touch) * facing).sum(axis=2), np.inf).min(axis=1)
+        waist = np.clip((f.y - 0.93) / 0.06, 0.0, 1.0)
+        slack = np.where(np.isfinite(gap), np.clip(gap - 0.005, 0.0, 0.06), 0.0)
+        points = points - (waist * waist * (3 - 2 * waist) * slack)[:, None] * out
     high = np.flatnonzero(f.y > 0.80)
     gap = ((points[:, None] - touch) * facing).sum(axis=2)[high]
     np.maximum.at(layers.stand_off, skirt.near[high].reshape(-1), np.clip(gap, 0.0, 0.05).reshape(-1) + 0.002)
+    if skirt.under_bodice:
+        waist = template_fields().y > 0.965
+        layers.stand_off[waist] = np.minimum(layers.stand_off[waist], 0.003)
     return points

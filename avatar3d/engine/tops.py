@@ -176,7 +176,7 @@ BLAZER = _design(
     Sit(body=0.010, arm=0.007, hang=0.88, chest=0.005), WRIST, 0.79, 0.004, longest=0.028, thickness=0.005,
 )  # fmt: skip
 BODICE = _design(
-    (_round_neck(0.094, 0.008), lambda f: 0.125 - f.sleeve, lambda f: f.y - 0.972),
+    (_round_neck(0.094, 0.008), lambda f: 0.125 - f.sleeve, lambda f: f.y - 0.996),
     Sit(body=0.002, arm=0.010, hang=0.45), 0.125, 0.80, 0.0035,
 )  # fmt: skip
 
@@ -247,7 +247,7 @@ def trims_of(top: str) -> dict[str, list[Trim]]:
             "button": [trims.button_row(s, 1.055, 0.99, 2, 0.010)],
         }
     if top == "dress":
-        return {"belt": [trims.belt(BODICE.cloth.sheet, 1.005, 0.034)]}
+        return {"belt": [trims.belt(BODICE.cloth.sheet, 1.012, 0.032)]}
     if top == "dress_shirt":
         s = DRESS_SHIRT.cloth.sheet
         return {"self": [trims.turned_collar(s, 0.066, 0.032, 0.018, 0.058)], "tie": [trims.tie(s, 1.352, 1.02)]}
@@ -268,7 +268,7 @@ def make_top(spec: AvatarSpec, figure: Figure, layers: Layers) -> Worn:
     if spec.top == "suit":
         under = DRESS_SHIRT
         shirt = cloth_material("dress_shirt", "poplin", (0.93, 0.93, 0.92))
-        parts += _wear("dress_shirt", under, figure, layers, {MAIN: shirt, ARM: shirt}, color, None)
+        parts += _wear("dress_shirt", under, figure, layers, {MAIN: shirt, ARM: shirt}, _tie_color(spec), None)
         covered = covered | under.covered
     if spec.top == "jacket":
         tee = cloth_material("undershirt", "jersey", _undershirt(color))
@@ -280,6 +280,13 @@ def make_top(spec: AvatarSpec, figure: Figure, layers: Layers) -> Worn:
     materials = {MAIN: cloth, ARM: cloth, TRIM: trim, ARM_TRIM: trim}
     parts += _wear(spec.top, design, figure, layers, materials, color, None)
     return Worn(parts, covered)
+
+
+def _tie_color(spec: AvatarSpec) -> Rgb:
+    """The pattern's color where it stands out from shirt and suit, else wine on dark suits, navy on others."""
+    if spec.top_pattern_color not in ("white", "beige", "silver", spec.top_color):
+        return shaded(color_rgb(spec.top_pattern_color), 0.8)
+    return (0.42, 0.07, 0.10) if color_rgb(spec.top_color)[0] < 0.45 else (0.12, 0.16, 0.30)
 
 
 def _trim_pattern(spec: AvatarSpec, second: Rgb) -> tuple[str, Rgb]:
@@ -325,9 +332,7 @@ def _trim_material(kind: str, materials: dict[int, Material], color: Rgb) -> Mat
             "buttons", shaded(color, 0.35) if luminance(color) < 0.75 else (0.85, 0.83, 0.78), 0.35
         )
     if kind == "tie":
-        return cloth_material(
-            "tie", "twill", (0.42, 0.07, 0.10) if color[0] < 0.45 else (0.12, 0.16, 0.30), roughness=0.5
-        )
+        return cloth_material("tie", "twill", color, roughness=0.5)
     if kind == "cord":
         return cloth_material("cord", "canvas", (0.88, 0.87, 0.85) if luminance(color) < 0.7 else (0.3, 0.3, 0.32))
     return plain_material("metal", (0.72, 0.72, 0.74), 0.3, 1.0)
