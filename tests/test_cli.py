@@ -260,7 +260,7 @@ def test_a_terminated_process_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "foreign", "text"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "foreign", "empty", "text"])
 def test_broken_weights(damage, tmp_path, capsys, monkeypatch, request):
     folder = tmp_path / "weights"
     shutil.copytree(ASSETS / "weights", folder)
@@ -271,6 +271,8 @@ def test_broken_weights(damage, tmp_path, capsys, monkeypatch, request):
             os.truncate(file, file.stat().st_size // 2)
         elif damage == "foreign":
             save_tensors(file, {"weight": torch.zeros(3)}, {"type": "something else"})
+        elif damage == "empty":
+            os.truncate(file, 0)
         else:
             file.write_text("<html>404</html>")
     monkeypatch.setenv("AVATAR3D_WEIGHTS", str(folder))
