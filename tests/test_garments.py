@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 import pytest
@@ -289,6 +291,16 @@ def test_cloth_tiles():
     for pattern in PATTERNS:
         share = pattern_mask(pattern).mean()
         assert share == 0 if pattern == "plain" else 0.05 < share < 0.6
+
+
+@pytest.mark.parametrize("pattern", ["plain", "stripes"])
+def test_trousers_of_a_suit_match_its_jacket(pattern):
+    spec = _spec("man", ("suit", "trousers", "dress_shoes", "none"), top_color="grey", bottom_color="red")
+    parts = {p.name: p.mesh.material for p in _dressed(replace(spec, top_pattern=pattern))[1].parts}
+    assert parts["trousers"].base_color == parts["suit"].base_color
+    assert torch.equal(parts["trousers"].base_color_texture, parts["suit"].base_color_texture)
+    other = {p.name: p.mesh.material for p in _dressed(replace(spec, top="shirt", top_pattern=pattern))[1].parts}
+    assert other["trousers"].base_color[:3] == color_rgb("red")
 
 
 def test_colors_are_what_they_are_called():

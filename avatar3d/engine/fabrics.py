@@ -128,7 +128,8 @@ def weave_normals(name: str) -> torch.Tensor:
 
 @cache
 def pattern_mask(pattern: str) -> Array:
-    """(P, P) share of the pattern's color: 0 when plain; stripes run across, checks are half in one band."""
+    """(P, P) share of the pattern's color: 0 when plain; stripes run across, pinstripes down, checks are half in
+    one band."""
     u, v = _grid()
     soft = 1.5 / PIXELS
 
@@ -138,6 +139,8 @@ def pattern_mask(pattern: str) -> Array:
 
     if pattern == "stripes":
         return band(v, 1 / 4, 0.42)
+    if pattern == "pinstripes":
+        return 0.8 * band(u, 1 / 8, 0.12)
     if pattern == "checks":
         broad = 0.5 * band(u, 1 / 2, 0.45) + 0.5 * band(v, 1 / 2, 0.45)
         thin = np.maximum(band(u + 0.25, 1 / 2, 0.05), band(v + 0.25, 1 / 2, 0.05))
@@ -160,12 +163,14 @@ def cloth_material(
     second: Rgb = (1.0, 1.0, 1.0),
     roughness: float | None = None,
 ) -> Material:
-    """A double-sided material of one weave, color and pattern."""
+    """A double-sided material of one weave, color and pattern; stripes of wool are pinstripes."""
     w = weave(weave_name)
     if pattern == "plain":
         texture, factor = _shade_texture(weave_name), (*color, 1.0)
     else:
-        mask = pattern_mask(pattern)[..., None].astype(np.float32)
+        mask = pattern_mask("pinstripes" if (weave_name, pattern) == ("wool", "stripes") else pattern)[
+            ..., None
+        ].astype(np.float32)
         mixed = np.array(color, np.float32) * (1 - mask) + np.array(second, np.float32) * mask
         shade = (w.shade / w.shade.max())[..., None].astype(np.float32)
         texture, factor = torch.from_numpy(mixed * shade), (1.0, 1.0, 1.0, 1.0)
