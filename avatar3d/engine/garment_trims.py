@@ -242,8 +242,8 @@ def hood(sheet: Sheet, neck: float) -> Trim:
 
 def leg_seam(sheet: Sheet, side: float, angle: float, top: float, low: float, radius: float = 0.0009) -> Trim:
     """A seam down a leg at an angle about it (0 outside, pi/2 in front)."""
-    y = np.linspace(top, low, 38)
-    return line(leg_site(sheet, side, np.stack([np.full_like(y, angle), y], 1)[None]), 0.0014, radius, 3)
+    y = low + (top - low) * np.linspace(1.0, 0.0, 38) ** 1.5  # closer together where legs fold
+    return line(leg_site(sheet, side, np.stack([np.full_like(y, angle), y], 1)[None]), 0.0022, radius, 3)
 
 
 def leg_ring(sheet: Sheet, side: float, y: float, radius: float = 0.0008) -> Trim:
