@@ -170,7 +170,7 @@ def nearness(word: str, model: TextModel) -> float:
 
     1 for a word that contains a taught one of four letters or more ("baldheaded"), or begins like one.
     """
-    if any(len(c) > 3 and c in word or len(c) > 5 and word.startswith(c[:5]) for c in model.config.content):
+    if any((len(c) > 3 and c in word) or (len(c) > 5 and word.startswith(c[:5])) for c in model.config.content):
         return 1.0
     row = model.lexicon.row(word)
     if row < 0:

@@ -123,6 +123,6 @@ def drape_skirt(skirt: Skirt, figure: Figure, layers: Layers) -> Array:
     gap = ((points[:, None] - touch) * facing).sum(axis=2)[high]
     np.maximum.at(layers.stand_off, skirt.near[high].reshape(-1), np.clip(gap, 0.0, 0.05).reshape(-1) + 0.002)
     if skirt.under_bodice:
-        waist = template_fields().y > 0.965
-        layers.stand_off[waist] = np.minimum(layers.stand_off[waist], 0.003)
+        belted = template_fields().y > 0.965
+        layers.stand_off[belted] = np.minimum(layers.stand_off[belted], 0.003)
     return points
