@@ -249,9 +249,9 @@ def test_colors_go_to_their_garments(model):
     assert right / total > 0.95
 
 
-@pytest.mark.parametrize(("split", "bar"), [("train", 0.97), ("held_out", 0.85)])
+@pytest.mark.parametrize(("split", "bar"), [("train", 0.97), ("held_out", 0.72)])
 def test_agreement_on_captions(split, bar, model):
-    """A small version of what scripts/evaluate_text.py measures."""
+    """A small version of what scripts/evaluate_text.py measures; held out are all wordings of a prompt."""
     generator = np.random.default_rng(11)
     people = make_people(generator, 300)
     said = [choose(true, generator, count=3) for true in people.true]

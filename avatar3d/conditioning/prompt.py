@@ -30,7 +30,7 @@ HELP = (
     "say who it is and what can be seen, in English: for example 'old man with glasses', "
     "'tall black woman with braids in a red dress', 'smiling teenage boy, freckles, green hoodie'"
 )
-_NEAR = 0.58
+_NEAR = 0.62
 """Least cosine between an untaught word and the nearest taught one for its meaning to count."""
 
 
@@ -168,9 +168,9 @@ def read(texts: Sequence[str], model: TextModel) -> list[list[str]]:
 def nearness(word: str, model: TextModel) -> float:
     """Cosine between a word and the nearest one that captions teach; 0 for words without a vector.
 
-    1 for a word that contains a taught one of four letters or more ("baldheaded"), or begins like one.
+    1 for a word that contains a taught one of five letters or more ("goateed"), or begins like one.
     """
-    if any((len(c) > 3 and c in word) or (len(c) > 5 and word.startswith(c[:5])) for c in model.config.content):
+    if any((len(c) > 4 and c in word) or (len(c) > 5 and word.startswith(c[:5])) for c in model.config.content):
         return 1.0
     row = model.lexicon.row(word)
     if row < 0:
