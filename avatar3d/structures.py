@@ -102,14 +102,68 @@ class Part:
 
 
 @dataclass(frozen=True)
+class SpringChain:
+    """Joints, root first, that swing by themselves: long hair, ponytails (VRMC_springBone 1.0).
+
+    The last joint only marks the end of the chain. Force values are those of the VRM specification.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    radius: float = 0.02
+    """Of each joint against the colliders, metres."""
+    stiffness: float = 1.0
+    """Pull back to the rest pose."""
+    gravity: float = 0.0
+    """Pull downwards."""
+    drag: float = 0.4
+    """Share of the speed that is lost, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Collider:
+    """A sphere, or a capsule when it has a tail, that spring joints stay outside of; moves with its joint."""
+
+    joint: str
+    offset: tuple[float, float, float]
+    """Of the center from the joint at rest, metres, in the avatar's axes."""
+    radius: float
+    tail: tuple[float, float, float] | None = None
+    """Other end of a capsule, as `offset`."""
+
+
+@dataclass(frozen=True)
 class Avatar:
     """A complete rigged character at rest, with the spec that made it."""
 
-    spec: AvatarSpec
+    spec: AvatarSpec | None
+    """None for avatars that were read from a file of another program."""
     skeleton: Skeleton
     parts: tuple[Part, ...]
     expression: dict[str, float] = field(default_factory=dict)
     """ARKit weights of the face the avatar wears by default (a smile, say)."""
+    springs: tuple[SpringChain, ...] = ()
+    colliders: tuple[Collider, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A motion of T key frames, to be interpolated linearly (rotations spherically) between them.
+
+    Rotations are as in `body.pose.Pose`: about the joint itself, in the avatar's axes, before the parent turns.
+    """
+
+    name: str
+    times: Float[Tensor, " T"]
+    """Seconds, ascending from 0."""
+    rotations: dict[str, Float[Tensor, "T 4"]]
+    """Joint -> unit quaternions wxyz."""
+    translations: dict[str, Float[Tensor, "T 3"]] = field(default_factory=dict)
+    """Joint (hips, usually) -> offsets from its rest place, metres, in the parent's axes at rest."""
+    expressions: dict[str, Float[Tensor, " T"]] = field(default_factory=dict)
+    """Face shape -> weights."""
+    loops: bool = False
+    """The last key frame equals the first."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ LAYERS = (
     ("structures", "spec", "camera", "rotations", "runs", "weights"),
     ("mesh", "fields", "diffusion"),
     ("body", "render"),
-    ("engine", "conditioning", "distill", "export", "evaluation"),
+    ("engine", "conditioning", "distill", "motion", "export", "evaluation"),
     ("pictures",),
     ("pipeline", "cascade"),
     ("console", "doctor"),
