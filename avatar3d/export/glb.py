@@ -31,8 +31,15 @@ def write_glb(avatar: Avatar, path: Path, extras: dict) -> None:
 
 
 def encode_glb(avatar: Avatar, extras: dict) -> bytes:
-    """The bytes of the GLB file; equal avatars give equal bytes.
+    """The bytes of the GLB file; equal avatars give equal bytes. Raises as `glb_document` does."""
+    document, chunk = glb_document(avatar, extras)
+    return chunk.to_glb(document)
 
+
+def glb_document(avatar: Avatar, extras: dict, tangents: bool = True) -> tuple[dict, BinaryChunk]:
+    """The glTF JSON object, without its buffers, and the binary chunk that it points into.
+
+    Formats that extend glTF add to both before they are written. Normal-mapped meshes get `tangents`.
     Raises ValueError when two parts have the same name, which importers would rename or merge.
     """
     names = [*avatar.skeleton.names, *(part.name for part in avatar.parts)]
@@ -49,7 +56,7 @@ def encode_glb(avatar: Avatar, extras: dict) -> bytes:
     nodes = [*joints, {"name": "Armature", "children": _roots(avatar.skeleton)}]
     meshes = []
     for part in avatar.parts:
-        meshes.append(_mesh_entry(part, joint_count, avatar.expression, chunk, materials))
+        meshes.append(_mesh_entry(part, joint_count, avatar.expression, tangents, chunk, materials))
         nodes.append({"name": part.name, "mesh": len(meshes) - 1, "skin": 0})
     document = {
         "asset": {"version": "2.0", "generator": f"avatar3d {__version__}", "extras": extras},
@@ -66,7 +73,7 @@ def encode_glb(avatar: Avatar, extras: dict) -> bytes:
             "images": materials.images,
             "samplers": materials.samplers,
         }
-    return chunk.to_glb(document)
+    return document, chunk
 
 
 def _joint_nodes(skeleton: Skeleton) -> list[dict]:
@@ -98,13 +105,18 @@ def _skin_entry(skeleton: Skeleton, chunk: BinaryChunk) -> dict:
 
 
 def _mesh_entry(
-    part: Part, joint_count: int, expression: dict[str, float], chunk: BinaryChunk, materials: MaterialTable
+    part: Part,
+    joint_count: int,
+    expression: dict[str, float],
+    tangents: bool,
+    chunk: BinaryChunk,
+    materials: MaterialTable,
 ) -> dict:
     mesh = part.mesh
     primitive: dict = {
         "attributes": {
             name: chunk.add_array(array, ARRAY_BUFFER, bounds=name == "POSITION")
-            for name, array in _attributes(part, joint_count).items()
+            for name, array in _attributes(part, joint_count, tangents).items()
         },
         "indices": chunk.add_array(_indices(mesh), ELEMENT_ARRAY_BUFFER),
         "material": materials.add(mesh.material),
@@ -118,11 +130,11 @@ def _mesh_entry(
     return entry
 
 
-def _attributes(part: Part, joint_count: int) -> dict[str, np.ndarray]:
+def _attributes(part: Part, joint_count: int, tangents: bool) -> dict[str, np.ndarray]:
     """Vertex attributes by glTF name; texture coordinates and tangents only where a texture needs them."""
     mesh, material = part.mesh, part.mesh.material
     attributes = {"POSITION": _float32(mesh.vertices), "NORMAL": _unit_normals(mesh)}
-    if material.normal_texture is not None:
+    if tangents and material.normal_texture is not None:
         attributes["TANGENT"] = vertex_tangents(
             attributes["POSITION"], mesh.faces.detach().cpu().numpy(), attributes["NORMAL"], _float32(mesh.uv)
         )
