@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import tyro
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from avatar3d.conditioning.model import MODEL_TYPE, TextConfig, build_denoiser, build_reader, condition, encode
 from avatar3d.conditioning.reader import reading_loss
@@ -50,7 +51,11 @@ class Config:
     spelling, or a distilled one alone."""
     save_every: int = 200
     pool: int = 30000
-    """People that the draws of 100 steps share."""
+    """People that the draws of `block` steps share."""
+    block: int = 100
+    workers: int = 0
+    """Processes that make the batches; the result does not depend on it."""
+    device: str = "cpu"
 
 
 def main(config: Config) -> None:
@@ -64,12 +69,11 @@ def main(config: Config) -> None:
     torch.manual_seed(config.seed)
     model: nn.Module = build_reader(text, lexicon) if config.part == "reader" else build_denoiser(text)
     print(f"{config.part}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
-    step_loss = (
-        reader_loss(model, text, lexicon, config)
-        if config.part == "reader"
-        else denoiser_loss(model, text, config)
-    )
-    train(model, step_loss, text, config)
+    model.to(config.device)
+    if config.part == "reader":
+        train(model, ReaderBatches(text, lexicon, config), reader_loss(model, text), text, config)
+    else:
+        train(model, DenoiserBatches(text, config), denoiser_loss(model), text, config)
 
 
 def text_config(encoder: str) -> TextConfig:
@@ -110,38 +114,68 @@ GRAMMAR_WORDS = (
 )
 
 
-def reader_loss(model: nn.Module, text: TextConfig, lexicon: Lexicon, config: Config):
-    """step -> loss on a batch of fresh captions, half of them of people and half of free combinations."""
-    column = {name: i for i, name in enumerate(text.statements)}
-    extras = _distractors(text, lexicon)
-    sizes = np.bincount(text.attribute_of).tolist()
-    people: dict[int, People] = {}
+class Crowd:
+    """The people whom the steps of one block draw from; only the latest block is kept."""
 
-    def loss(step: int) -> dict[str, Tensor]:
-        generator = np.random.default_rng((config.seed, 1, step))
-        block = step // 100
-        if block not in people:
-            people.clear()
-            people[block] = make_people(np.random.default_rng((config.seed, 0, block)), config.pool)
-        target = torch.full((config.batch, len(attributes())), -1)
+    def __init__(self, config: Config, stream: int) -> None:
+        self._config, self._stream = config, stream
+        self._block, self._people = -1, None
+
+    def at(self, step: int) -> People:
+        """Made anew for each block from the block's own number."""
+        block = step // self._config.block
+        if block != self._block or self._people is None:
+            generator = np.random.default_rng((self._config.seed, self._stream, block))
+            self._block, self._people = block, make_people(generator, self._config.pool)
+        return self._people
+
+
+class ReaderBatches(Dataset):
+    """Step -> fresh captions, half of them of people and half of free combinations, as the reader takes them.
+
+    A batch comes in parts of captions of like length, so that short ones are not padded to the longest.
+    """
+
+    def __init__(self, text: TextConfig, lexicon: Lexicon, config: Config) -> None:
+        self._text, self._lexicon, self._config = text, lexicon, config
+        self._crowd = Crowd(config, 0)
+        self._column = {name: i for i, name in enumerate(text.statements)}
+        self._extras = _distractors(text, lexicon)
+
+    def __len__(self) -> int:
+        return self._config.steps
+
+    def __getitem__(self, step: int) -> list[tuple]:
+        generator = np.random.default_rng((self._config.seed, 1, step))
+        people = self._crowd.at(step)
+        target = torch.full((self._config.batch, len(attributes())), -1)
         texts = []
-        for i in range(config.batch):
-            said = draw(people[block], generator)[1] if i % 2 else free_statements(generator)
-            texts.append(compose(said, generator, "train", extras))
+        for i in range(self._config.batch):
+            said = draw(people, generator)[1] if i % 2 else free_statements(generator)
+            texts.append(compose(said, generator, "train", self._extras))
             for name in said.values():
-                target[i, text.attribute_of[column[name]]] = column[name]
-        return {"reading": read(texts, target, generator)}
-
-    def read(texts: list[str], target: Tensor, generator: np.random.Generator) -> Tensor:
-        """The loss in parts of like length, so that short captions are not padded to the longest."""
+                column = self._column[name]
+                target[i, self._text.attribute_of[column]] = column
         order = np.argsort([len(t) for t in texts], kind="stable")
-        total = torch.zeros(())
+        parts = []
         for rows in np.array_split(order, 5):
-            words, vectors, grams, mask = encode([texts[i] for i in rows], text, lexicon)
+            words, vectors, grams, mask = encode([texts[i] for i in rows], self._text, self._lexicon)
             words, vectors, grams = forgetful(words, vectors, grams, generator)
-            part = reading_loss(model(words, vectors, grams, mask), target[rows], sizes)
-            total = total + part * (len(rows) / len(texts))
-        return total
+            parts.append((words, vectors, grams, mask, target[rows]))
+        return parts
+
+
+def reader_loss(model: nn.Module, text: TextConfig):
+    """parts of a batch -> loss."""
+    sizes = np.bincount(text.attribute_of).tolist()
+
+    def loss(parts: list[tuple]) -> dict[str, Tensor]:
+        count = sum(len(part[0]) for part in parts)
+        total = parts[0][1].new_zeros(())
+        for words, vectors, grams, mask, target in parts:
+            part = reading_loss(model(words, vectors, grams, mask), target, sizes)
+            total = total + part * (len(words) / count)
+        return {"reading": total}
 
     return loss
 
@@ -172,56 +206,70 @@ def _distractors(text: TextConfig, lexicon: Lexicon) -> list[str]:
     return [w for w, n in zip(some, near, strict=True) if n < 0.5]
 
 
-def denoiser_loss(model: nn.Module, text: TextConfig, config: Config):
-    """step -> loss on fresh people with statements about them; a tenth of the conditions are emptied."""
-    people: dict[int, People] = {}
+class DenoiserBatches(Dataset):
+    """Step -> fresh people with statements about them, noise and times; a tenth of the conditions are emptied."""
 
-    def loss(step: int) -> dict[str, Tensor]:
-        generator = np.random.default_rng((config.seed, 3, step))
-        block = step // 100
-        if block not in people:
-            people.clear()
-            people[block] = make_people(np.random.default_rng((config.seed, 2, block)), config.pool)
-        vectors = np.empty((config.batch, people[block].vectors.shape[1]), dtype=np.float32)
+    def __init__(self, text: TextConfig, config: Config) -> None:
+        self._text, self._config = text, config
+        self._crowd = Crowd(config, 2)
+
+    def __len__(self) -> int:
+        return self._config.steps
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        batch = self._config.batch
+        generator = np.random.default_rng((self._config.seed, 3, step))
+        people = self._crowd.at(step)
+        vectors = np.empty((batch, people.vectors.shape[1]), dtype=np.float32)
         said: list[list[str]] = []
-        odd = config.batch // 25
-        spliced = people_from(splice(people[block], generator, odd))
-        for i in range(config.batch):
+        odd = batch // 25
+        spliced = people_from(splice(people, generator, odd))
+        for i in range(batch):
             if i < odd:
                 vectors[i] = spliced.vectors[i]
                 own = choose(spliced.true[i], generator)
             else:
-                row, own = draw(people[block], generator, int(generator.geometric(0.12)))
-                vectors[i] = people[block].vectors[row]
+                row, own = draw(people, generator, int(generator.geometric(0.12)))
+                vectors[i] = people.vectors[row]
             said.append([] if generator.random() < 0.1 else list(own.values()))
-        target = torch.from_numpy(vectors)
         noise = torch.from_numpy(generator.standard_normal(vectors.shape, dtype=np.float32))
-        even = (np.arange(config.batch) + generator.random()) / config.batch
+        even = (np.arange(batch) + generator.random()) / batch
         t = torch.from_numpy((T_MIN + (T_MAX - T_MIN) * generator.permutation(even)).astype(np.float32))
-        numbers, choices = model.loss(target, noise, t, condition(said, text))  # type: ignore[operator]
+        return torch.from_numpy(vectors), noise, t, condition(said, self._text)
+
+
+def denoiser_loss(model: nn.Module):
+    """A batch -> losses of numbers and of choices."""
+
+    def loss(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+        numbers, choices = model.loss(*batch)  # type: ignore[operator]
         return {"numbers": numbers, "choices": choices}
 
     return loss
 
 
-def train(model: nn.Module, step_loss, text: TextConfig, config: Config) -> None:
+def train(model: nn.Module, batches: Dataset, batch_loss, text: TextConfig, config: Config) -> None:
     """Adam with a cosine schedule and an average of the weights; a checkpoint holds all that resuming needs."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=0.01)
     average = {k: v.clone() for k, v in model.state_dict().items()}
     checkpoint, start = config.out / "checkpoint.pt", 0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location=config.device)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average, start = state["average"], state["step"]
         print(f"resumed at step {start}", flush=True)
     sums: dict[str, float] = {}
     began = time.process_time()
-    for step in range(start, config.steps):
+    rest = Subset(batches, range(start, config.steps))
+    loader = DataLoader(
+        rest, batch_size=None, num_workers=config.workers, prefetch_factor=4 if config.workers else None
+    )
+    for step, batch in enumerate(loader, start):
         rate = min(1.0, (step + 1) / 200) * (0.51 + 0.49 * math.cos(math.pi * step / config.steps))
         for group in optimizer.param_groups:
             group["lr"] = config.rate * rate
-        losses = step_loss(step)
+        losses = batch_loss(on(batch, config.device))
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -242,7 +290,16 @@ def train(model: nn.Module, step_loss, text: TextConfig, config: Config) -> None
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
             metadata = {"type": f"avatar3d.{config.part}", "version": "1", "text": json.dumps(asdict(text))}
-            save_tensors(config.out / "average.safetensors", average, metadata)
+            save_tensors(config.out / "average.safetensors", {k: v.cpu() for k, v in average.items()}, metadata)
+
+
+def on(batch, device: str):
+    """A batch (tensors in lists and tuples) on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(on(item, device) for item in batch)
+    return batch
 
 
 def export(folder: Path) -> None:
