@@ -119,7 +119,8 @@ class Crowd:
 
     def __init__(self, config: Config, stream: int) -> None:
         self._config, self._stream = config, stream
-        self._block, self._people = -1, None
+        self._block = -1
+        self._people: People | None = None
 
     def at(self, step: int) -> People:
         """Made anew for each block from the block's own number."""
