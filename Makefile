@@ -4,13 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint bench gallery setup clean
+.PHONY: demo test lint bench gallery setup importers clean
 
 demo: .venv/.installed
 	$(BIN)/avatar3d generate --prompt "old man with glasses"
 
 test: .venv/.installed node_modules/.installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/.installed
 	$(BIN)/ruff check avatar3d scripts tests
@@ -26,7 +26,7 @@ gallery: .venv/.installed
 setup: .venv/.installed node_modules/.installed
 
 clean:
-	rm -rf .venv node_modules build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-blender node_modules build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .venv/.installed: pyproject.toml constraints-cpu.txt
 	@echo "Installing into .venv (log: .venv/install.log) ..."
@@ -35,7 +35,23 @@ clean:
 		|| { tail -n 30 .venv/install.log; echo "The installation failed; see .venv/install.log"; exit 1; }
 	@touch $@
 
-# The Khronos validator is a node package that only the tests use; without npm its tests are skipped.
+# Node packages that only tests and the compressed files use; without npm the tests that need them are skipped.
 node_modules/.installed: package.json
 	@if command -v npm > /dev/null && npm install --no-audit --no-fund --no-package-lock --silent > /dev/null 2>&1; \
-	then touch $@; else echo "npm or its network is missing: the tests of the Khronos validator will be skipped"; fi
+	then touch $@; else echo "npm or its network is missing: the tests that need node packages will be skipped"; fi
+
+# Programs that import what avatar3d writes, for the tests; without them their tests are skipped.
+# Blender is a Python package of 1 GB for Python 3.11, GPL, and so kept in an environment of its own.
+IMPORTERS := chromium godot3-server assimp-utils
+importers:
+	@if ! command -v apt-get > /dev/null || [ "$$(id -u)" != 0 ]; \
+	then echo "Install yourself: $(IMPORTERS) (names of Debian's packages)"; \
+	elif ! dpkg -s $(IMPORTERS) > /dev/null 2>&1; \
+	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(IMPORTERS) > /dev/null; fi
+	@$(MAKE) --no-print-directory .venv-blender/.installed
+
+.venv-blender/.installed:
+	@$(PYTHON) -m venv .venv-blender
+	@.venv-blender/bin/python -m pip install bpy==5.0.1 > .venv-blender/install.log 2>&1 \
+		|| { tail -n 5 .venv-blender/install.log; exit 1; }
+	@touch $@

@@ -1,0 +1,36 @@
+"""three.js in headless Chromium loads the files, and what it loads moves as our own skinning does."""
+
+from __future__ import annotations
+
+import pytest
+from cases import check_counts, check_places, written_people
+from programs import results, run_in_browser
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    cases = written_people(tmp_path_factory.mktemp("three"), count=2, seed=5)
+    answers = run_in_browser("three_page.js", [{"function": "inspect", "argument": case.job()} for case in cases])
+    assert [answer["warnings"] for answer in answers] == [[]] * len(cases)
+    return list(zip(cases, results(answers), strict=True))
+
+
+def test_counts(imported):
+    for case, report in imported:
+        check_counts(case, report)
+
+
+def test_vertices_move_as_ours(imported):
+    for case, report in imported:
+        check_places(case, report)
+
+
+def test_the_face_it_wears(imported):
+    """Default weights of the morph targets are the avatar's own expression."""
+    for case, report in imported:
+        for name, seen in report["meshes"].items():
+            worn = {shape: w for shape, w in zip(seen["shapes"], seen["weights"], strict=True) if w}
+            expected = {shape: w for shape, w in case.avatar.expression.items() if shape in seen["shapes"] and w}
+            assert worn == pytest.approx(expected, abs=1e-6), name
