@@ -25,12 +25,14 @@ def build_avatar(spec: AvatarSpec) -> Avatar:
     figure = Figure(shape_body(spec))
     outfit = make_outfit(spec, figure)
     bare = (*make_skin(spec, figure, outfit.hidden), *make_eyes(spec, figure), *make_mouth(spec, figure))
+    hair = make_hair(spec, figure)
     grown = (
-        *make_hair(spec, figure),
+        *hair.parts,
         *make_beard(spec, figure),
         *make_brows(spec, figure),
         *make_lashes(spec, figure),
     )
     worn = (*outfit.parts, *make_glasses(spec, figure), *make_earrings(spec, figure))
     parts = (*bare, *worn, *grown)
-    return lifted(Avatar(spec, figure.body.skeleton, parts, default_expression(spec)), sole_height(spec))
+    avatar = Avatar(spec, hair.skeleton, parts, default_expression(spec), hair.springs, hair.colliders)
+    return lifted(avatar, sole_height(spec))
