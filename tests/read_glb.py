@@ -25,7 +25,9 @@ class Glb:
         entry = self.document["accessors"][index]
         width = WIDTHS[entry["type"]]
         if "bufferView" in entry:
-            values = self._read(entry["bufferView"], entry["componentType"]).reshape(-1, width).copy()
+            values = (
+                self._read(entry["bufferView"], entry["componentType"]).reshape(-1, width)[: entry["count"]].copy()
+            )
         else:
             values = np.zeros((entry["count"], width), DTYPES[entry["componentType"]])
         if "sparse" in entry:

@@ -20,6 +20,7 @@ class BinaryChunk:
         self.views: list[dict] = []
         self.accessors: list[dict] = []
         self._data = bytearray()
+        self._zeros: int | None = None
 
     def add_view(self, data: bytes, target: int | None = None) -> int:
         """Append bytes on a 4-byte boundary; returns the index of their buffer view."""
@@ -37,7 +38,11 @@ class BinaryChunk:
         return self._add_accessor(accessor, array, bounds)
 
     def add_sparse(self, array: np.ndarray, moved: np.ndarray) -> int:
-        """Append an array (count, 3) of which only the rows `moved` (sorted indices) are not zero."""
+        """Append a float32 array (count, 3) of which only the rows `moved` (sorted indices) are not zero.
+
+        The rows that stay are read from a view of zeros that all sparse accessors share: the specification
+        lets it be left out, but Godot before 4.1 then reads view 0 instead, and SharpGLTF refuses the file.
+        """
         index_dtype = np.uint16 if len(array) <= 65536 else np.uint32
         sparse = {
             "count": len(moved),
@@ -47,7 +52,12 @@ class BinaryChunk:
             },
             "values": {"bufferView": self.add_view(np.ascontiguousarray(array[moved]).tobytes())},
         }
-        return self._add_accessor({"sparse": sparse}, array, bounds=True)
+        if self._zeros is None:
+            self._zeros = self.add_view(b"", ARRAY_BUFFER)
+            self.views[self._zeros]["byteStride"] = 12
+        needed = max(self.views[self._zeros]["byteLength"], 12 * len(array))
+        self.views[self._zeros]["byteLength"] = needed
+        return self._add_accessor({"bufferView": self._zeros, "sparse": sparse}, array, bounds=True)
 
     def _add_accessor(self, accessor: dict, array: np.ndarray, bounds: bool) -> int:
         accessor |= {
@@ -62,6 +72,10 @@ class BinaryChunk:
 
     def to_glb(self, document: dict) -> bytes:
         """The whole file: 12-byte header, JSON chunk padded with spaces, binary chunk padded with zeros."""
+        if self._zeros is not None:
+            self._data += b"\0" * (-len(self._data) % 4)
+            self.views[self._zeros]["byteOffset"] = len(self._data)
+            self._data += bytes(self.views[self._zeros]["byteLength"])
         document = document | {
             "accessors": self.accessors,
             "bufferViews": self.views,

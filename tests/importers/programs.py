@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,42 @@ def run_in_browser(module: str, calls: list[dict], width: int = 512, height: int
     }
     done = _run(["node", str(HERE / "browser.mjs")], json.dumps(job))
     return json.loads(done)
+
+
+def run_in_blender(jobs: list[dict]) -> list[dict]:
+    """Reports of `blender_program.py` on files, all in one process."""
+    python = Path(os.environ.get("AVATAR3D_BLENDER", ROOT / ".venv-blender" / "bin" / "python"))
+    _require(python.exists(), "Blender", "run `make importers` with Python 3.11")
+    return json.loads(_run([str(python), str(HERE / "blender_program.py")], json.dumps(jobs)).splitlines()[-1])
+
+
+def run_in_godot(project: Path, jobs: list[dict]) -> list[dict]:
+    """Reports of `godot_program.gd` on files, which are copied into `project` (an empty folder) and imported.
+
+    The editor imports at its start but never ends by itself: its files are waited for, then it is stopped.
+    """
+    godot = shutil.which("godot3-server")
+    _require(godot is not None, "Godot 3", "`apt-get install godot3-server`")
+    (project / "project.godot").write_text('[application]\nconfig/name="avatars"\n')
+    copies = [project / f"file{n}{Path(job['file']).suffix}" for n, job in enumerate(jobs)]
+    for job, copy in zip(jobs, copies, strict=True):
+        shutil.copy(job["file"], copy)
+    with (project / "editor.log").open("w") as log:
+        editor = subprocess.Popen([godot, "--path", str(project), "--editor", "--quit"], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while len(list((project / ".import").glob("*.md5"))) < len(jobs):
+            assert time.monotonic() < deadline and editor.poll() is None, (project / "editor.log").read_text()[
+                -2000:
+            ]
+            time.sleep(0.2)
+    finally:
+        editor.kill()
+        editor.wait()
+    jobs = [job | {"file": copy.name} for job, copy in zip(jobs, copies, strict=True)]
+    (project / "jobs.json").write_text(json.dumps(jobs))
+    _run([godot, "--path", str(project), "-s", str(HERE / "godot_program.gd")], "")
+    return json.loads((project / "reports.json").read_text())
 
 
 def results(answers: list[dict]) -> list[dict]:

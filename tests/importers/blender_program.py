@@ -1,0 +1,117 @@
+"""Runs inside Blender's Python: imports each file, poses it, exports it again.
+
+Reads a JSON list of jobs from standard input. Prints, on the last line, one report per job.
+Blender is Z-up: (x, y, z) of glTF is (x, -z, y) there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import bpy
+from mathutils import Matrix, Quaternion, Vector
+
+TO_BLENDER = Matrix(((1, 0, 0), (0, 0, -1), (0, 1, 0)))
+
+
+def import_file(path: str) -> None:
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    suffix = Path(path).suffix
+    if suffix in (".glb", ".vrm"):
+        copy = path
+        if suffix == ".vrm":
+            copy = path + ".glb"
+            Path(copy).write_bytes(Path(path).read_bytes())
+        bpy.ops.import_scene.gltf(filepath=copy)
+    elif suffix == ".fbx":
+        bpy.ops.import_scene.fbx(filepath=path)
+    elif suffix in (".usd", ".usdc", ".usdz"):
+        bpy.ops.wm.usd_import(filepath=path)
+    elif suffix == ".obj":
+        bpy.ops.wm.obj_import(filepath=path)
+    elif suffix == ".ply":
+        bpy.ops.wm.ply_import(filepath=path)
+    elif suffix == ".stl":
+        bpy.ops.wm.stl_import(filepath=path)
+
+
+def report(job: dict) -> dict:
+    import_file(job["file"])
+    armatures = [o for o in bpy.data.objects if o.type == "ARMATURE"]
+    bones = armatures[0].data.bones if armatures else []
+    meshes = [o for o in bpy.data.objects if o.type == "MESH" and not o.hide_get() and o.name in job["samples"]]
+    seen = {
+        "armatures": len(armatures),
+        "joints": [bone.name for bone in bones],
+        "parents": [bone.parent.name if bone.parent else None for bone in bones],
+        "places": [_to_gltf(armatures[0].matrix_world @ bone.head_local) for bone in bones],
+        "meshes": {o.name: _mesh(o) for o in meshes},
+        "animations": sorted(action.name for action in bpy.data.actions),
+        "posed": [],
+    }
+    for pose in job["poses"]:
+        if armatures:
+            set_pose(armatures[0], meshes, pose)
+        seen["posed"].append(evaluated(meshes, job["samples"]))
+    return seen
+
+
+def _mesh(o: bpy.types.Object) -> dict:
+    keys = o.data.shape_keys.key_blocks if o.data.shape_keys else []
+    return {
+        "vertices": len(o.data.vertices),
+        "triangles": sum(len(p.vertices) - 2 for p in o.data.polygons),
+        "shapes": [k.name for k in keys][1:],
+        "weights": [k.value for k in keys][1:],
+        "material": o.data.materials[0].name if o.data.materials else None,
+        "groups": len(o.vertex_groups),
+    }
+
+
+def _to_gltf(v: Vector) -> list[float]:
+    return [v.x, v.z, -v.y]
+
+
+def set_pose(armature: bpy.types.Object, meshes: list, pose: dict) -> None:
+    """Turn bones about the avatar's axes: R^-1 q R about the bone's own axes, R its orientation at rest."""
+    armature.animation_data_clear()
+    world = armature.matrix_world.to_3x3().normalized()
+    for bone in armature.pose.bones:
+        bone.matrix_basis = Matrix()
+        if bone.name in pose["rotations"]:
+            x, y, z, w = pose["rotations"][bone.name]
+            turn = TO_BLENDER @ Quaternion((w, x, y, z)).to_matrix() @ TO_BLENDER.transposed()
+            rest = world @ bone.bone.matrix_local.to_3x3()
+            bone.matrix_basis = (rest.inverted() @ turn @ rest).to_4x4()
+    for o in meshes:
+        if o.data.shape_keys:
+            o.data.shape_keys.animation_data_clear()
+            for key in list(o.data.shape_keys.key_blocks)[1:]:
+                key.value = pose["expression"].get(key.name, 0.0)
+
+
+def evaluated(meshes: list, samples: dict) -> dict:
+    graph = bpy.context.evaluated_depsgraph_get()
+    graph.update()
+    places = {}
+    for o in meshes:
+        final = o.evaluated_get(graph)
+        vertices = final.to_mesh().vertices
+        places[o.name] = [_to_gltf(o.matrix_world @ vertices[i].co) for i in samples[o.name]]
+        final.to_mesh_clear()
+    return places
+
+
+def main() -> None:
+    reports = []
+    for job in json.load(sys.stdin):
+        reports.append(report(job))
+        if "export" in job:
+            import_file(job["file"])
+            bpy.ops.export_scene.gltf(filepath=job["export"], export_animations=bool(bpy.data.actions))
+    print("\n" + json.dumps(reports))
+
+
+main()
