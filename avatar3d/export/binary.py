@@ -94,3 +94,32 @@ class BinaryChunk:
                 data,
             ]
         )
+
+
+def split_glb(data: bytes) -> tuple[dict, bytes]:
+    """The JSON document and the binary chunk (empty if there is none) of a GLB file.
+
+    Raises ValueError when the bytes are no GLB, are cut off or hold no JSON object.
+    """
+    if len(data) < 20 or data[:4] != b"glTF":
+        raise ValueError("not a GLB file: it does not begin with glTF")
+    version, length = struct.unpack_from("<II", data, 4)
+    if version != 2:
+        raise ValueError(f"GLB version {version}, can read version 2")
+    if length > len(data):
+        raise ValueError(f"the file is cut off: {len(data)} bytes of {length}")
+    chunks: dict[bytes, bytes] = {}
+    start = 12
+    while start + 8 <= length:
+        size, kind = struct.unpack_from("<I4s", data, start)
+        if start + 8 + size > length:
+            raise ValueError("a chunk is longer than the file")
+        chunks.setdefault(kind, data[start + 8 : start + 8 + size])
+        start += 8 + size
+    try:
+        document = json.loads(chunks.get(b"JSON", b""))
+    except ValueError as error:
+        raise ValueError(f"the JSON chunk is broken ({error})") from error
+    if not isinstance(document, dict):
+        raise ValueError("the JSON chunk holds no object")
+    return document, chunks.get(b"BIN\0", b"")

@@ -1,0 +1,7 @@
+"""What goes wrong when an avatar is written."""
+
+from __future__ import annotations
+
+
+class ExportError(ValueError):
+    """An avatar that can not be written in a format, or a program that this needs; with the remedy."""
