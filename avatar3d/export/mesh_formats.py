@@ -29,9 +29,9 @@ def write_obj(
 ) -> list[Path]:
     """Write `avatar.obj`, `avatar.mtl` and the textures `avatar_<name>.png` or `.jpg` beside; returns all paths.
 
-    The avatar wears its own expression and `pose` (default: as bound); each part is an object of its own. Materials
-    have the usual fields and those of the PBR extension of MTL. Nothing is left behind when a file can not be
-    written (OSError).
+    The avatar wears its own expression and `pose` (default: as bound); each part is an object of its own.
+    Materials have the usual fields and those of the PBR extension of MTL. Nothing is left behind when a file can
+    not be written (OSError).
     """
     library = path.with_suffix(".mtl")
     files: dict[Path, bytes] = {}
