@@ -26,6 +26,7 @@ DOORS = {
     "imageio_ffmpeg": {"avatar3d/render/clips.py", "avatar3d/doctor.py"},
     "imageio": set(),
     "trimesh": {"avatar3d/render/load.py"},
+    "pxr": {"avatar3d/export/usd.py"},
     "transformers": {"scripts/compile_words.py"},
 }
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])

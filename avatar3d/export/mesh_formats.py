@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatar3d.body.pose import Pose, pose_avatar
-from avatar3d.export.materials import encode_image
+from avatar3d.export.texture_files import TextureFiles, free_name
 from avatar3d.render.color import linear_to_srgb, srgb_to_linear
 from avatar3d.render.textures import build_atlas, sample_atlas
 from avatar3d.runs import write_bytes
@@ -34,20 +34,19 @@ def write_obj(
     not be written (OSError).
     """
     library = path.with_suffix(".mtl")
-    files: dict[Path, bytes] = {}
-    textures = _TextureFiles(path)
+    textures = TextureFiles(f"{path.stem}_")
     materials: dict[str, str] = {}
     lines = [*_comments("#", record), f"mtllib {library.name}"]
     start = 1
     for part, mesh in pose_avatar(avatar, pose or {}):
         body = _mtl_entry(mesh.material, textures)
         if body not in materials:
-            materials[body] = _free_name(mesh.material.name, materials.values())
+            materials[body] = free_name(mesh.material.name, set(materials.values()))
         lines += [f"o {part.name}", f"g {part.name}", f"usemtl {materials[body]}", _obj_vertices(mesh, scale)]
         lines.append(_obj_faces(mesh, start))
         start += len(mesh.vertices)
     entries = [f"newmtl {name}\n{body}" for body, name in materials.items()]
-    files |= textures.files
+    files = {path.with_name(name): data for name, data in textures.files.items()}
     files[library] = "\n".join([*_comments("#", record), *entries, ""]).encode()
     files[path] = "\n".join([*lines, ""]).encode()
     _write_all(files)
@@ -160,27 +159,7 @@ def _rows(form: str, values: np.ndarray) -> str:
     return "\n".join([form] * len(values)) % tuple(values.ravel().tolist())
 
 
-class _TextureFiles:
-    """The textures of an OBJ file: equal ones once, named after the first material that has them."""
-
-    def __init__(self, path: Path) -> None:
-        self.files: dict[Path, bytes] = {}
-        self._path = path
-
-    def add(self, texture: Float[Tensor, "H W C"], name: str, drop_alpha: bool) -> str:
-        """Name of the texture's file."""
-        data, mime_type = encode_image(texture, drop_alpha)
-        for path, other in self.files.items():
-            if other == data:
-                return path.name
-        suffix = {"image/png": ".png", "image/jpeg": ".jpg"}[mime_type]
-        stem = _free_name(f"{self._path.stem}_{name}", {path.stem for path in self.files})
-        path = self._path.with_name(f"{stem}{suffix}")
-        self.files[path] = data
-        return path.name
-
-
-def _mtl_entry(material: Material, textures: _TextureFiles) -> str:
+def _mtl_entry(material: Material, textures: TextureFiles) -> str:
     """The lines of a material below its name. A color that multiplies a texture is painted into it."""
     factor = torch.tensor(material.base_color)
     color, alpha = material.base_color[:3], material.base_color[3]
@@ -207,16 +186,6 @@ def _mtl_entry(material: Material, textures: _TextureFiles) -> str:
         f"Pm {material.metallic:.6f}",
     ]
     return "\n".join([*head, *lines])
-
-
-def _free_name(name: str, taken) -> str:
-    """`name`, with a number behind it if it is taken; without spaces, which the formats split at."""
-    name = "_".join(name.split())
-    number = 2
-    free = name
-    while free in taken:
-        free, number = f"{name}_{number}", number + 1
-    return free
 
 
 def _write_all(files: Mapping[Path, bytes]) -> None:
