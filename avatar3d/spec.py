@@ -149,13 +149,15 @@ def _check(name: str, value: object, rule: Mapping) -> None:
             raise SpecError(f"seed must be a whole number from 0 to 2**63 - 1, got {_short(value)}")
     elif "choices" in rule:
         if value not in rule["choices"]:
-            raise SpecError(f"{name} is {_short(value)}; {_nearest(value, rule['choices'])}")
+            raise SpecError(f"{name} is {_short(value)}; {nearest_choice(value, rule['choices'])}")
     elif "controls" in rule:
         if not isinstance(value, dict):
             raise SpecError(f"{name} must map control names to numbers in [-1, 1], got {_short(value)}")
         for control, amount in value.items():
             if control not in rule["controls"]:
-                raise SpecError(f"{name} has no control {_short(control)}; {_nearest(control, rule['controls'])}")
+                raise SpecError(
+                    f"{name} has no control {_short(control)}; {nearest_choice(control, rule['controls'])}"
+                )
             _check_number(f"{name}.{control}", amount, -1.0, 1.0)
     else:
         _check_number(name, value, rule["low"], rule["high"])
@@ -174,7 +176,8 @@ def _short(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:32]} ... ({len(text)} characters)"
 
 
-def _nearest(value: object, choices: tuple[str, ...]) -> str:
+def nearest_choice(value: object, choices: tuple[str, ...]) -> str:
+    """What a message says after a value that is not among the choices."""
     near = difflib.get_close_matches(str(value), choices, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}choose one of: {', '.join(choices)}"
@@ -196,7 +199,7 @@ def spec_from_json(text: str) -> AvatarSpec:
     rules = {f.name: f.metadata for f in fields(AvatarSpec)}
     for name, value in values.items():
         if name not in rules:
-            raise SpecError(f"unknown field {_short(name)}; {_nearest(name, tuple(rules))}")
+            raise SpecError(f"unknown field {_short(name)}; {nearest_choice(name, tuple(rules))}")
         _check(name, value, rules[name])
         if "low" in rules[name]:
             values[name] = float(value)
