@@ -1,0 +1,316 @@
+"""Fewer materials: parts merged, and their textures packed into one set of atlas textures.
+
+Every chart (connected piece of a part's texture space) becomes an upright rectangle of the atlas. Textures that
+repeat are written out over the chart, factors are multiplied in, plain materials get a small swatch. Faces have
+more texels per metre than shoes. Around each rectangle the texture goes on for a few texels, for mip levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from avatar3d.export.packing import pack
+from avatar3d.export.resample import encode_colors, resampled
+from avatar3d.render.color import srgb_to_linear
+from avatar3d.structures import Avatar, Material, Mesh, MorphTargets, Part, Skin
+
+TEXELS = {
+    "body": 1.0, "eyes": 4.0, "teeth": 2.0, "tongue": 1.0, "lashes": 5.0, "brows": 4.0, "hair": 1.3, "beard": 2.0,
+    "glasses": 2.0, "hat": 1.2, "top": 1.0, "bottom": 0.8, "shoes": 0.9, "jewellery": 1.0,
+}  # fmt: skip
+"""Texels along a metre, by kind, against those of the body."""
+FACE_TEXELS = 4.5
+"""Of a part of the body that most face shapes move."""
+SWATCH = 8
+CUTOFF = 0.5
+"""Of merged masks; alpha is scaled to meet it."""
+ALPHA_MODES = ("OPAQUE", "MASK", "BLEND")
+
+
+class AtlasError(ValueError):
+    """Textures that can not be packed."""
+
+
+def merged(avatar: Avatar, mode: str = "alpha", size: int = 1024) -> Avatar:
+    """The avatar with parts and textures merged: one part per alpha mode, or `single`, one for everything.
+
+    `none` changes nothing. `size` is the side of the largest atlas in texels; what is seen through (masks and
+    blends) gets half of it in mode `alpha`. In `single`, blended parts are drawn where their alpha is over a half.
+    Raises `AtlasError` for another mode or a size that is too small.
+    """
+    if mode == "none":
+        return avatar
+    if mode == "single":
+        return replace(avatar, parts=(merge_parts(list(avatar.parts), "avatar", size),))
+    if mode != "alpha":
+        raise AtlasError(f"no atlas mode {mode!r}; use none, alpha or single")
+    parts = []
+    for alpha_mode in ALPHA_MODES:
+        members = [p for p in avatar.parts if p.mesh.material.alpha_mode == alpha_mode]
+        side = size if alpha_mode == "OPAQUE" else size // 2
+        if members:
+            parts.append(merge_parts(members, f"avatar_{alpha_mode.lower()}", side, alpha_mode))
+    return replace(avatar, parts=tuple(parts))
+
+
+def merge_parts(parts: list[Part], name: str, size: int, alpha_mode: str | None = None) -> Part:
+    """One part named `name`, of the first part's kind, with one material whose textures have `size` texels a side.
+
+    `alpha_mode` defaults to OPAQUE when all parts are, else MASK. Shapes that one part lacks are zero there.
+    """
+    modes = {part.mesh.material.alpha_mode for part in parts}
+    alpha_mode = alpha_mode or ("OPAQUE" if modes == {"OPAQUE"} else "MASK")
+    charts = [chart for part in parts for chart in _charts(part)]
+    slots, slot_of_chart = _slots(charts)
+    material = _baked(slots, f"atlas_{name}", size, alpha_mode, any(p.mesh.material.double_sided for p in parts))
+    uv, start = [], 0
+    for part in parts:
+        own = torch.empty_like(part.mesh.uv)
+        while start < len(charts) and charts[start].part is part:
+            chart, slot = charts[start], slots[slot_of_chart[start]]
+            own[chart.vertices] = slot.to_atlas(part.mesh.uv[chart.vertices], size)
+            start += 1
+        uv.append(own)
+    return _joined(parts, name, torch.cat(uv), material)
+
+
+@dataclass
+class _Chart:
+    """A connected piece of a part, and the box (2, 2) that it takes in texture space: lower and upper corner."""
+
+    part: Part
+    vertices: np.ndarray
+    box: np.ndarray
+
+
+@dataclass
+class _Slot:
+    """A rectangle of the atlas: a material over a box of texture space. Boxes and sizes are (u, v) or (x, y)."""
+
+    material: Material
+    box: np.ndarray
+    metres: np.ndarray
+    """Length of the box's sides on the surface."""
+    texels: float
+    place: tuple[int, int] = (0, 0)
+    shape: tuple[int, int] = (SWATCH, SWATCH)
+
+    @property
+    def textures(self) -> list[Tensor]:
+        m = self.material
+        return [t for t in (m.base_color_texture, m.normal_texture, m.orm_texture) if t is not None]
+
+    @property
+    def plain(self) -> bool:
+        return not self.textures
+
+    def shape_at(self, density: float) -> tuple[int, int]:
+        """Texels (x, y) at so many texels per metre, never more than the source has."""
+        if self.plain:
+            return SWATCH, SWATCH
+        most = np.max([[t.shape[1], t.shape[0]] for t in self.textures], axis=0) * (self.box[1] - self.box[0])
+        wanted = self.metres * self.texels * density
+        width, height = np.clip(np.ceil(np.minimum(wanted, np.ceil(most))), 4, None).astype(int)
+        return int(width), int(height)
+
+    def to_atlas(self, uv: Float[Tensor, "V 2"], size: int) -> Float[Tensor, "V 2"]:
+        x, y = self.place
+        w, h = self.shape
+        if self.plain:
+            return torch.full_like(uv, 0.5) * uv.new_tensor([w, h]) / size + uv.new_tensor([x, y]) / size
+        low, high = (torch.from_numpy(corner).to(uv) for corner in self.box)
+        return (uv.new_tensor([x, y]) + (uv - low) / (high - low) * uv.new_tensor([w, h])) / size
+
+
+def _charts(part: Part) -> list[_Chart]:
+    faces = part.mesh.faces.cpu().numpy()
+    count = len(part.mesh.vertices)
+    ends = np.concatenate([faces[:, :2], faces[:, 1:]])
+    links = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), (count, count))
+    _, piece = connected_components(links, directed=False)
+    uv = part.mesh.uv.double().cpu().numpy()
+    order = np.argsort(piece, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(piece[order])) + 1)
+    return [_Chart(part, m, np.stack([uv[m].min(axis=0), uv[m].max(axis=0)])) for m in members]
+
+
+def _slots(charts: list[_Chart]) -> tuple[list[_Slot], list[int]]:
+    """Slots, and each chart's slot. Charts of one material whose boxes overlap share a slot."""
+    groups: dict[tuple, list[int]] = {}
+    for index, chart in enumerate(charts):
+        groups.setdefault((*_key(chart.part.mesh.material), chart.part.kind), []).append(index)
+    slots: list[_Slot] = []
+    slot_of = [0] * len(charts)
+    for members in groups.values():
+        material = charts[members[0]].part.mesh.material
+        plain = not _Slot(material, np.zeros((2, 2)), np.zeros(2), 1.0).textures
+        for box, own in _overlapping([charts[i].box for i in members], plain):
+            rows = [members[i] for i in own]
+            density = max(_texels(charts[i].part) for i in rows)
+            slots.append(_Slot(material, box, (box[1] - box[0]) * _metres([charts[i] for i in rows]), density))
+            for i in rows:
+                slot_of[i] = len(slots) - 1
+    return slots, slot_of
+
+
+def _overlapping(boxes: list[np.ndarray], everything: bool) -> list[tuple[np.ndarray, list[int]]]:
+    """Groups of overlapping boxes with their common box."""
+    groups: list[tuple[np.ndarray, list[int]]] = []
+    for index in sorted(range(len(boxes)), key=lambda i: (*boxes[i][0], *boxes[i][1], i)):
+        box, own = boxes[index], [index]
+        while True:
+            met = [
+                g for g in groups if everything or ((g[0][0] < box[1] + 1e-4) & (box[0] < g[0][1] + 1e-4)).all()
+            ]
+            if not met:
+                break
+            groups = [g for g in groups if not any(g is m for m in met)]
+            own = [i for m in met for i in m[1]] + own
+            lows, highs = [box[0], *(m[0][0] for m in met)], [box[1], *(m[0][1] for m in met)]
+            box = np.stack([np.min(lows, axis=0), np.max(highs, axis=0)])
+        groups.append((np.stack([box[0], np.maximum(box[1], box[0] + 1e-4)]), own))
+    return groups
+
+
+def _key(material: Material) -> tuple:
+    textures = (material.base_color_texture, material.normal_texture, material.orm_texture)
+    factors = (
+        material.base_color,
+        material.roughness,
+        material.metallic,
+        material.alpha_mode,
+        material.alpha_cutoff,
+    )
+    return (*factors, *(id(t) for t in textures))
+
+
+def _texels(part: Part) -> float:
+    face = part.kind == "body" and part.name.startswith("head")
+    return FACE_TEXELS if face else TEXELS[part.kind]
+
+
+def _metres(charts: list[_Chart]) -> np.ndarray:
+    """Metres per unit of u and of v: roots of the mean squared derivatives over the charts' faces."""
+    part = charts[0].part
+    inside = np.zeros(len(part.mesh.vertices), bool)
+    for chart in charts:
+        if chart.part is part:
+            inside[chart.vertices] = True
+    faces = part.mesh.faces.cpu().numpy()
+    faces = faces[inside[faces[:, 0]]]
+    p, uv = part.mesh.vertices.double().cpu().numpy()[faces], part.mesh.uv.double().cpu().numpy()[faces]
+    e1, e2, d1, d2 = p[:, 1] - p[:, 0], p[:, 2] - p[:, 0], uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
+    det = d1[:, 0] * d2[:, 1] - d1[:, 1] * d2[:, 0]
+    fine = np.abs(det) > 1e-12
+    if not fine.any():
+        return np.full(2, 0.05)
+    e1, e2, d1, d2, det = e1[fine], e2[fine], d1[fine], d2[fine], det[fine][:, None]
+    du = (e1 * d2[:, 1:] - e2 * d1[:, 1:]) / det
+    dv = (e2 * d1[:, :1] - e1 * d2[:, :1]) / det
+    weight = np.abs(det[:, 0])
+    return np.array([np.sqrt(np.average((d**2).sum(axis=1), weights=weight)) for d in (du, dv)])
+
+
+def _baked(slots: list[_Slot], name: str, size: int, alpha_mode: str, double_sided: bool) -> Material:
+    gutter = max(2, size // 256)
+    _place(slots, size, gutter)
+    opaque = alpha_mode == "OPAQUE"
+    color = np.zeros((size, size, 4), np.float32)
+    normal = np.zeros((size, size, 3), np.float32)
+    normal[:] = (0.5, 0.5, 1.0)
+    orm = np.zeros((size, size, 3), np.float32)
+    used = np.zeros((size, size), bool)
+    for slot in slots:
+        (x, y), (w, h) = slot.place, slot.shape
+        at = np.s_[y - gutter : y + h + gutter, x - gutter : x + w + gutter]
+        color[at], normal[at], orm[at] = _slot_images(slot, gutter, alpha_mode)
+        used[at] = True
+    for image in (color[..., :3], orm):
+        image[~used] = image[used].mean(axis=0)
+    encode_colors(color)
+    textured = any(s.material.normal_texture is not None for s in slots)
+    return Material(
+        name,
+        base_color_texture=torch.from_numpy(np.ascontiguousarray(color[..., :3]) if opaque else color),
+        normal_texture=torch.from_numpy(normal) if textured else None,
+        orm_texture=torch.from_numpy(orm),
+        roughness=1.0,
+        metallic=1.0,
+        alpha_mode=alpha_mode,
+        alpha_cutoff=CUTOFF,
+        double_sided=double_sided,
+    )
+
+
+def _place(slots: list[_Slot], size: int, gutter: int) -> None:
+    """Give every slot a place and a shape, at the highest density at which all fit."""
+    low, high = 0.0, 2.0 * size / 0.05
+    best = None
+    for step in range(24):
+        density = 0.5 * (low + high) if step else high
+        shapes = [slot.shape_at(density) for slot in slots]
+        places = pack([(w + 2 * gutter, h + 2 * gutter) for w, h in shapes], size)
+        if places is None:
+            high = density
+        else:
+            low, best = density, (shapes, places)
+            if not step:
+                break
+    if best is None:
+        raise AtlasError(f"{len(slots)} charts do not fit into {size} x {size} texels; ask for a larger atlas")
+    for slot, shape, (x, y) in zip(slots, *best, strict=True):
+        slot.shape, slot.place = shape, (x + gutter, y + gutter)
+
+
+def _slot_images(slot: _Slot, gutter: int, alpha_mode: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Linear color with alpha, normal and ORM over a slot and its gutter."""
+    m = slot.material
+    (w, h), box = slot.shape, slot.box
+    full = (h + 2 * gutter, w + 2 * gutter)
+    color = np.ones((*full, 4), np.float32)
+    if m.base_color_texture is not None:
+        texture = m.base_color_texture.detach().cpu().numpy()
+        color[..., : texture.shape[2]] = resampled(texture, box, (w, h), gutter, colors=True)
+    factor = srgb_to_linear(torch.tensor(m.base_color[:3])).numpy()
+    color[..., :3] *= factor
+    color[..., 3] *= m.base_color[3]
+    if m.alpha_mode == "OPAQUE":
+        color[..., 3] = 1.0
+    elif m.alpha_mode == "MASK":
+        color[..., 3] = np.clip(color[..., 3] * (CUTOFF / m.alpha_cutoff), 0, 1)
+    normal = np.empty((*full, 3), np.float32)
+    normal[:] = (0.5, 0.5, 1.0)
+    if m.normal_texture is not None:
+        mean = 2 * resampled(m.normal_texture.detach().cpu().numpy(), box, (w, h), gutter) - 1
+        normal = 0.5 + 0.5 * mean / np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-6)
+    orm = np.ones((*full, 3), np.float32)
+    if m.orm_texture is not None:
+        orm = resampled(m.orm_texture.detach().cpu().numpy(), box, (w, h), gutter)
+    orm = orm * np.array([1.0, m.roughness, m.metallic], np.float32)
+    return color, normal, orm
+
+
+def _joined(parts: list[Part], name: str, uv: Tensor, material: Material) -> Part:
+    offsets = np.cumsum([0] + [len(p.mesh.vertices) for p in parts])
+    names = tuple(dict.fromkeys(n for p in parts if p.morphs for n in p.morphs.names))
+    like = parts[0].mesh.vertices
+    deltas = like.new_zeros(len(names), int(offsets[-1]), 3)
+    for part, start, end in zip(parts, offsets[:-1], offsets[1:], strict=True):
+        if part.morphs:
+            deltas[[names.index(n) for n in part.morphs.names], start:end] = part.morphs.deltas
+    mesh = Mesh(
+        torch.cat([p.mesh.vertices for p in parts]),
+        torch.cat([p.mesh.faces + int(o) for p, o in zip(parts, offsets[:-1], strict=True)]),
+        torch.cat([p.mesh.normals for p in parts]),
+        uv,
+        material,
+    )
+    skin = Skin(torch.cat([p.skin.joints for p in parts]), torch.cat([p.skin.weights for p in parts]))
+    return Part(name, parts[0].kind, mesh, skin, MorphTargets(names, deltas) if names else None)

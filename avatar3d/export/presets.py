@@ -1,0 +1,86 @@
+"""What a platform can take, and avatars cut to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from avatar3d.body.pose import morph_part
+from avatar3d.body.visemes import ARKIT, COMPOSED, with_composed
+from avatar3d.export.atlas import merged
+from avatar3d.export.lod import reduced
+from avatar3d.export.textures import with_smaller_textures
+from avatar3d.structures import Avatar, MorphTargets, Part
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The size of an avatar for one kind of use."""
+
+    triangles: int
+    texture: int
+    """Side of the largest texture, texels."""
+    atlas: Literal["none", "alpha", "single"] = "none"
+    """Materials: as they are, one for each alpha mode, or one."""
+    shapes: Literal["all", "arkit", "visemes", "none"] = "all"
+    """Face shapes that stay."""
+
+
+PRESETS = {
+    "hero": Preset(60_000, 2048),
+    "desktop": Preset(30_000, 2048),
+    "web": Preset(15_000, 1024, "alpha"),
+    "quest": Preset(9_000, 1024, "single"),
+    "crowd": Preset(2_500, 512, "single", "none"),
+}
+"""Research behind the figures: budgets of VRChat, Ready Player Me and web viewers."""
+
+
+class PresetError(ValueError):
+    """A preset that is not there."""
+
+
+def preset_named(name: str) -> Preset:
+    """Raises `PresetError` that names the presets."""
+    if name not in PRESETS:
+        raise PresetError(f"no preset {name!r}; the presets are: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def apply(avatar: Avatar, preset: Preset) -> Avatar:
+    """The avatar with the preset's shapes, triangles, textures and materials.
+
+    An expression that the avatar wears but can no longer make becomes part of its face.
+    """
+    avatar = reduced(with_shapes(avatar, preset.shapes), preset.triangles)
+    if preset.atlas == "none":
+        return with_smaller_textures(avatar, preset.texture)
+    return merged(avatar, preset.atlas, preset.texture)
+
+
+def levels(avatar: Avatar, count: int) -> list[Avatar]:
+    """`count` levels of detail: all, a half, a quarter ... of the avatar's triangles."""
+    total = sum(len(part.mesh.faces) for part in avatar.parts)
+    return [avatar, *(reduced(avatar, max(total >> level, 1)) for level in range(1, count))]
+
+
+def with_shapes(avatar: Avatar, shapes: str) -> Avatar:
+    """The avatar with only a set of face shapes (see `Preset.shapes`); visemes are composed when missing."""
+    if shapes == "all":
+        return avatar
+    kept: set[str] = set(ARKIT) if shapes == "arkit" else set()
+    if shapes == "visemes":
+        kept = {"eyeBlinkLeft", "eyeBlinkRight", *(name for name in COMPOSED if name.startswith("viseme_"))}
+        avatar = with_composed(avatar, sorted(kept - set(ARKIT)))
+    lost = {name: weight for name, weight in avatar.expression.items() if name not in kept}
+    parts = tuple(_with_shapes(part, kept, lost) for part in avatar.parts)
+    return replace(avatar, parts=parts, expression={n: w for n, w in avatar.expression.items() if n in kept})
+
+
+def _with_shapes(part: Part, kept: set[str], lost: dict[str, float]) -> Part:
+    if part.morphs is None:
+        return part
+    rows = [i for i, name in enumerate(part.morphs.names) if name in kept]
+    names = tuple(part.morphs.names[i] for i in rows)
+    morphs = MorphTargets(names, part.morphs.deltas[rows]) if rows else None
+    return replace(part, mesh=morph_part(part, lost), morphs=morphs)
