@@ -16,6 +16,7 @@ from avatar3d.engine.mouth import make_mouth
 from avatar3d.engine.outfit import make_outfit
 from avatar3d.engine.shoes import lifted, sole_height
 from avatar3d.engine.skin import make_skin
+from avatar3d.mesh.faces import without_flat_triangles
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Avatar
 
@@ -33,6 +34,6 @@ def build_avatar(spec: AvatarSpec) -> Avatar:
         *make_lashes(spec, figure),
     )
     worn = (*outfit.parts, *make_glasses(spec, figure), *make_earrings(spec, figure))
-    parts = (*bare, *worn, *grown)
+    parts = tuple(without_flat_triangles(part) for part in (*bare, *worn, *grown))
     avatar = Avatar(spec, hair.skeleton, parts, default_expression(spec), hair.springs, hair.colliders)
     return lifted(avatar, sole_height(spec))

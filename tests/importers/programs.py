@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -81,6 +82,16 @@ def run_in_godot(project: Path, jobs: list[dict]) -> list[dict]:
     (project / "jobs.json").write_text(json.dumps(jobs))
     _run([godot, "--path", str(project), "-s", str(HERE / "godot_program.gd")], "")
     return json.loads((project / "reports.json").read_text())
+
+
+def assimp_info(path: Path, *options: str) -> dict[str, int | list[float]]:
+    """What `assimp info` counts in a file, and the bounds of its vertices."""
+    assimp = shutil.which("assimp")
+    _require(assimp is not None, "assimp", "`apt-get install assimp-utils`")
+    text = _run([assimp, "info", str(path), *options], "")
+    counts = {key: int(value) for key, value in re.findall(r"^([A-Z][a-z ]+): +(\d+)$", text, re.MULTILINE)}
+    points = re.findall(r"^(\w+ point) +\(([-. \d]+)\)", text, re.MULTILINE)
+    return counts | {key: [float(x) for x in value.split()] for key, value in points}
 
 
 def results(answers: list[dict]) -> list[dict]:
