@@ -17,7 +17,7 @@ from avatar3d.render.images import to_bytes, write_png
 from avatar3d.render.meshes import render_meshes
 from avatar3d.render.scene import LabelledMesh, Scene, compile_scene
 from avatar3d.render.turntable import turntable, turntable_cameras
-from avatar3d.structures import PART_KINDS, Avatar, Camera
+from avatar3d.structures import PART_KINDS, Avatar, Camera, Mesh, Part
 
 VIEWS = {"head": 0.3, "bust": 0.75}
 """How far below the neck the picture ends, in units of neck to top of the skull."""
@@ -38,8 +38,12 @@ Step = Callable[[int, int], None]
 
 def pose_for_pictures(avatar: Avatar) -> Scene:
     """The avatar in its relaxed pose and default expression, ready to be drawn from many sides."""
-    posed = pose_avatar(avatar, relaxed_pose())
-    return compile_scene([LabelledMesh(mesh, 1 + PART_KINDS.index(part.kind)) for part, mesh in posed])
+    return compile_scene(labelled_meshes(pose_avatar(avatar, relaxed_pose())))
+
+
+def labelled_meshes(posed: list[tuple[Part, Mesh]]) -> list[LabelledMesh]:
+    """Posed parts with the labels of their kinds."""
+    return [LabelledMesh(mesh, 1 + PART_KINDS.index(part.kind)) for part, mesh in posed]
 
 
 def view_camera(scene: Scene, avatar: Avatar, view: str, azimuth: float, width: int, height: int) -> Camera:

@@ -15,6 +15,7 @@ LAYERS = (
     ("body", "render"),
     ("engine", "conditioning", "distill", "motion", "export", "evaluation"),
     ("pictures",),
+    ("film",),
     ("pipeline", "cascade"),
     ("console", "doctor"),
     ("cli",),

@@ -32,9 +32,14 @@ def rotate(axis: str, degrees: float) -> Float[Tensor, " 4"]:
     return axis_angle_to_quaternion(direction * math.radians(degrees))
 
 
-def joint_transforms(skeleton: Skeleton, pose: Pose) -> Float[Tensor, "J 4 4"]:
+Offsets = dict[str, Float[Tensor, " 3"]]
+"""Joint -> metres from its rest place, in the parent's axes at rest."""
+
+
+def joint_transforms(skeleton: Skeleton, pose: Pose, offsets: Offsets | None = None) -> Float[Tensor, "J 4 4"]:
     """`T_posed_rest` of every joint: maps rest positions to posed positions."""
-    unknown = set(pose) - set(skeleton.names)
+    offsets = offsets or {}
+    unknown = (set(pose) | set(offsets)) - set(skeleton.names)
     if unknown:
         raise PoseError(f"no joint {sorted(unknown)[0]!r}; the joints are: {', '.join(skeleton.names)}")
     transforms: list[Tensor] = []
@@ -44,6 +49,8 @@ def joint_transforms(skeleton: Skeleton, pose: Pose) -> Float[Tensor, "J 4 4"]:
             rotation = quaternion_to_matrix(pose[name].to(position))
             local[:3, :3] = rotation
             local[:3, 3] = position - rotation @ position
+        if name in offsets:
+            local[:3, 3] += offsets[name].to(position)
         transforms.append(local if parent < 0 else transforms[parent] @ local)
     return torch.stack(transforms)
 
@@ -97,17 +104,19 @@ def morph_part(part: Part, expression: dict[str, float]) -> Mesh:
     return replace(mesh, vertices=vertices, normals=normals)
 
 
-def pose_avatar(avatar: Avatar, pose: Pose, expression: dict[str, float] | None = None) -> list[tuple[Part, Mesh]]:
+def pose_avatar(
+    avatar: Avatar, pose: Pose, expression: dict[str, float] | None = None, offsets: Offsets | None = None
+) -> list[tuple[Part, Mesh]]:
     """Every part with its posed mesh. `expression` defaults to the avatar's own; weights are per ARKit name.
 
     Raises `PoseError` for a joint that the avatar does not have.
     """
-    transforms = joint_transforms(avatar.skeleton, pose)
+    transforms = joint_transforms(avatar.skeleton, pose, offsets)
     expression = avatar.expression if expression is None else expression
     posed = []
     for part in avatar.parts:
         mesh = morph_part(part, expression)
-        if pose:
+        if pose or offsets:
             blended = skin_transforms(part.skin.joints, part.skin.weights, transforms)
             normals = torch.bmm(blended[:, :, :3], mesh.normals[:, :, None])[:, :, 0]
             mesh = replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -126,6 +126,17 @@ def compile_scene(meshes: Sequence[LabelledMesh]) -> Scene:
         orm_atlas=orm_atlas,
         texture_ids=torch.tensor(list(zip(base_ids, normal_ids, orm_ids, strict=True)), device=device),
     )
+
+
+def moved_scene(scene: Scene, meshes: Sequence[LabelledMesh]) -> Scene:
+    """A compiled scene with its meshes elsewhere: the next frame of a clip, without packing textures again.
+
+    Raises ValueError when these are not the meshes of the scene.
+    """
+    attributes = torch.cat([_vertex_attributes(item.mesh) for item in meshes if len(item.mesh.faces)])
+    if len(attributes) != len(scene.attributes):
+        raise ValueError(f"the scene has {len(scene.attributes)} vertices, the moved meshes {len(attributes)}")
+    return replace(scene, attributes=attributes)
 
 
 def _vertex_attributes(mesh: Mesh) -> Float[Tensor, "V 14"]:
