@@ -86,6 +86,22 @@ def matrix_to_axis_angle(R: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3"]:
     return quaternion_to_axis_angle(matrix_to_quaternion(R))
 
 
+def rotation_between(start: Float[Tensor, " 3"], end: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:
+    """The shortest turn that takes one direction to another (Rodrigues); none if either has no length."""
+    if float(start.norm()) < 1e-12 or float(end.norm()) < 1e-12:
+        return torch.eye(3).to(start)
+    a, b = start / start.norm(), end / end.norm()
+    cosine = a @ b
+    if float(cosine) < -1 + 1e-12:  # half a turn about any axis that is orthogonal
+        axis = torch.linalg.cross(a, torch.eye(3).to(a)[int(a.abs().argmin())])
+        axis = axis / axis.norm()
+        return 2 * torch.outer(axis, axis) - torch.eye(3).to(a)
+    x, y, z = torch.linalg.cross(a, b)
+    zero = torch.zeros_like(x)
+    K = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3)
+    return torch.eye(3).to(a) + K + K @ K / (1 + cosine)
+
+
 def slerp(
     a_wxyz: Float[Tensor, "*B 4"], b_wxyz: Float[Tensor, "*B 4"], t: Float[Tensor, "*T"] | float
 ) -> Float[Tensor, "*C 4"]:

@@ -66,7 +66,8 @@ class BinaryChunk:
             "type": _ELEMENT_TYPES[array.shape[1:]],
         }
         if bounds:
-            accessor |= {"min": array.min(axis=0).tolist(), "max": array.max(axis=0).tolist()}
+            columns = array.reshape(len(array), -1)
+            accessor |= {"min": columns.min(axis=0).tolist(), "max": columns.max(axis=0).tolist()}
         self.accessors.append(accessor)
         return len(self.accessors) - 1
 

@@ -1,72 +1,87 @@
-"""Avatar -> GLB (binary glTF 2.0, no extensions): meshes, skin, ARKit morph targets, PBR materials.
+"""Avatar -> GLB (binary glTF 2.0, no extensions): meshes, skin, face shapes, PBR materials, animations.
 
 Layout: the skeleton hangs under one node `Armature`; every part is a skinned mesh at the scene's root with an
-identity transform, as the specification asks. Quaternions do not occur: joints are axis-aligned at rest.
+identity transform, as the specification asks (Ready Player Me's layout has them in the armature: apps take it out
+of the scene with all that is in it).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from avatar3d import __version__
+from avatar3d.export.animation import animation_entry
 from avatar3d.export.binary import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, BinaryChunk
 from avatar3d.export.materials import MaterialTable
+from avatar3d.export.profiles import find_profile
+from avatar3d.export.rig import Rig, make_rig
+from avatar3d.export.rpm import with_ready_player_me_names
 from avatar3d.export.tangents import vertex_tangents
 from avatar3d.runs import write_bytes
-from avatar3d.structures import Avatar, Mesh, MorphTargets, Part, Skeleton, Skin
+from avatar3d.structures import Avatar, Clip, Mesh, MorphTargets, Part, Skin
 
 SMALLEST_OFFSET = 1e-5
 """Metres. A vertex that a morph target moves less than this along each axis stays where it is."""
 
 
-def write_glb(avatar: Avatar, path: Path, extras: dict) -> None:
-    """Write `avatar` to `path`, whole or not at all.
-
-    `extras` (JSON values) goes into the file's `asset.extras` and onto the scene, where importers keep it.
-    """
-    write_bytes(path, encode_glb(avatar, extras))
+def write_glb(avatar: Avatar, path: Path, extras: dict, profile: str = "vrm", clips: Sequence[Clip] = ()) -> None:
+    """Write `avatar` to `path`, whole or not at all; arguments and errors are those of `encode_glb`."""
+    write_bytes(path, encode_glb(avatar, extras, profile, clips))
 
 
-def encode_glb(avatar: Avatar, extras: dict) -> bytes:
-    """The bytes of the GLB file; equal avatars give equal bytes. Raises as `glb_document` does."""
-    document, chunk = glb_document(avatar, extras)
+def encode_glb(avatar: Avatar, extras: dict, profile: str = "vrm", clips: Sequence[Clip] = ()) -> bytes:
+    """The bytes of the GLB file; equal avatars give equal bytes. Arguments and errors as of `glb_document`."""
+    document, chunk = glb_document(avatar, extras, profile, clips)
     return chunk.to_glb(document)
 
 
-def glb_document(avatar: Avatar, extras: dict, tangents: bool = True) -> tuple[dict, BinaryChunk]:
+def glb_document(
+    avatar: Avatar, extras: dict, profile: str = "vrm", clips: Sequence[Clip] = (), tangents: bool = True
+) -> tuple[dict, BinaryChunk]:
     """The glTF JSON object, without its buffers, and the binary chunk that it points into.
 
     Formats that extend glTF add to both before they are written. Normal-mapped meshes get `tangents`.
-    Raises ValueError when two parts have the same name, which importers would rename or merge.
+    `extras` (JSON values) goes into the file's `asset.extras` and onto the scene, where importers keep it.
+    `profile` names the bones (`export.profiles.PROFILES`); the bind pose stays that of `avatar`. `clips` become
+    animations. Raises ValueError when two parts have the same name, which importers would rename or merge,
+    `ProfileError` for an unknown profile, `ClipError` for a clip that does not fit.
     """
-    names = [*avatar.skeleton.names, *(part.name for part in avatar.parts)]
-    if len(set(names)) < len(names):
-        twice = sorted({n for n in names if names.count(n) > 1})
-        raise ValueError(
-            f"importers rename nodes of equal names: parts and joints need names of their own, got {twice}"
-        )
+    bones = find_profile(profile)
+    if bones.name == "rpm":
+        avatar = with_ready_player_me_names(avatar)
+    rig = make_rig(avatar.skeleton, bones)
+    _check_names([*rig.names, *(part.name for part in avatar.parts)])
     chunk = BinaryChunk()
     materials = MaterialTable(chunk)
-    joints = _joint_nodes(avatar.skeleton)
-    joint_count = len(joints)
-    armature = joint_count
-    nodes = [*joints, {"name": "Armature", "children": _roots(avatar.skeleton)}]
-    meshes = []
+    nodes = _joint_nodes(rig)
+    armature: dict = {"name": "Armature", "children": [b for b, parent in enumerate(rig.parents) if parent < 0]}
+    nodes.append(armature)
+    meshes, shapes = [], {}
     for part in avatar.parts:
-        meshes.append(_mesh_entry(part, joint_count, avatar.expression, tangents, chunk, materials))
+        meshes.append(_mesh_entry(part, rig, avatar.expression, tangents, chunk, materials))
+        shapes[len(nodes)] = meshes[-1].get("extras", {}).get("targetNames", [])
         nodes.append({"name": part.name, "mesh": len(meshes) - 1, "skin": 0})
+    roots = list(range(len(rig.names), len(nodes)))
+    if bones.meshes_in_armature:
+        armature["children"] += roots[1:]
+        roots = roots[:1]
     document = {
         "asset": {"version": "2.0", "generator": f"avatar3d {__version__}", "extras": extras},
         "scene": 0,
-        "scenes": [{"name": "Avatar", "nodes": list(range(armature, len(nodes))), "extras": extras}],
+        "scenes": [{"name": "Avatar", "nodes": roots, "extras": extras}],
         "nodes": nodes,
         "meshes": meshes,
         "materials": materials.materials,
-        "skins": [_skin_entry(avatar.skeleton, chunk)],
+        "skins": [_skin_entry(rig, chunk)],
     }
+    if clips:
+        document["animations"] = [
+            animation_entry(clip, rig, avatar.skeleton, shapes, avatar.expression, chunk) for clip in clips
+        ]
     if materials.images:
         document |= {
             "textures": materials.textures,
@@ -76,37 +91,42 @@ def glb_document(avatar: Avatar, extras: dict, tangents: bool = True) -> tuple[d
     return document, chunk
 
 
-def _joint_nodes(skeleton: Skeleton) -> list[dict]:
-    positions = skeleton.positions.detach().cpu().double().numpy()
+def _check_names(names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        twice = sorted({n for n in names if names.count(n) > 1})
+        raise ValueError(
+            f"importers rename nodes of equal names: parts and joints need names of their own, got {twice}"
+        )
+
+
+def _joint_nodes(rig: Rig) -> list[dict]:
+    rotations, translations = rig.rest()
     nodes = []
-    for joint, (name, parent) in enumerate(zip(skeleton.names, skeleton.parents, strict=True)):
-        origin = positions[parent] if parent >= 0 else np.zeros(3)
-        node: dict = {"name": name, "translation": (positions[joint] - origin).tolist()}
-        children = [child for child, p in enumerate(skeleton.parents) if p == joint]
+    for bone, name in enumerate(rig.names):
+        node: dict = {"name": name, "translation": translations[bone].tolist()}
+        w, x, y, z = rotations[bone].tolist()
+        if w < 1.0:
+            node["rotation"] = [x, y, z, w]
+        children = [child for child, parent in enumerate(rig.parents) if parent == bone]
         if children:
             node["children"] = children
         nodes.append(node)
     return nodes
 
 
-def _roots(skeleton: Skeleton) -> list[int]:
-    return [joint for joint, parent in enumerate(skeleton.parents) if parent < 0]
-
-
-def _skin_entry(skeleton: Skeleton, chunk: BinaryChunk) -> dict:
-    matrices = np.tile(np.eye(4, dtype=np.float32), (len(skeleton.names), 1, 1))
-    matrices[:, 3, :3] = -_float32(skeleton.positions)  # column-major: the last column is stored last
+def _skin_entry(rig: Rig, chunk: BinaryChunk) -> dict:
+    columns_first = rig.inverse_bind_matrices().mT.contiguous()
     return {
         "name": "Skin",
-        "inverseBindMatrices": chunk.add_array(matrices),
-        "skeleton": _roots(skeleton)[0],
-        "joints": list(range(len(skeleton.names))),
+        "inverseBindMatrices": chunk.add_array(columns_first.numpy().astype(np.float32)),
+        "skeleton": rig.parents.index(-1),
+        "joints": list(range(len(rig.names))),
     }
 
 
 def _mesh_entry(
     part: Part,
-    joint_count: int,
+    rig: Rig,
     expression: dict[str, float],
     tangents: bool,
     chunk: BinaryChunk,
@@ -116,7 +136,7 @@ def _mesh_entry(
     primitive: dict = {
         "attributes": {
             name: chunk.add_array(array, ARRAY_BUFFER, bounds=name == "POSITION")
-            for name, array in _attributes(part, joint_count, tangents).items()
+            for name, array in _attributes(part, rig, tangents).items()
         },
         "indices": chunk.add_array(_indices(mesh), ELEMENT_ARRAY_BUFFER),
         "material": materials.add(mesh.material),
@@ -130,7 +150,7 @@ def _mesh_entry(
     return entry
 
 
-def _attributes(part: Part, joint_count: int, tangents: bool) -> dict[str, np.ndarray]:
+def _attributes(part: Part, rig: Rig, tangents: bool) -> dict[str, np.ndarray]:
     """Vertex attributes by glTF name; texture coordinates and tangents only where a texture needs them."""
     mesh, material = part.mesh, part.mesh.material
     attributes = {"POSITION": _float32(mesh.vertices), "NORMAL": _unit_normals(mesh)}
@@ -141,7 +161,7 @@ def _attributes(part: Part, joint_count: int, tangents: bool) -> dict[str, np.nd
     textures = (material.base_color_texture, material.normal_texture, material.orm_texture)
     if any(texture is not None for texture in textures):
         attributes["TEXCOORD_0"] = _float32(mesh.uv)
-    attributes["JOINTS_0"], attributes["WEIGHTS_0"] = _clean_skin(part.skin, joint_count)
+    attributes["JOINTS_0"], attributes["WEIGHTS_0"] = _clean_skin(part.skin, rig)
     return attributes
 
 
@@ -162,12 +182,12 @@ def _unit_normals(mesh: Mesh) -> np.ndarray:
     return np.where(length > 1e-6, normals / np.maximum(length, 1e-6), up).astype(np.float32)
 
 
-def _clean_skin(skin: Skin, joint_count: int) -> tuple[np.ndarray, np.ndarray]:
+def _clean_skin(skin: Skin, rig: Rig) -> tuple[np.ndarray, np.ndarray]:
     """Joints (V, 4) and float32 weights (V, 4) as glTF wants them (section 3.7.3.3).
 
     No joint twice with a weight, largest first, unused slots joint 0 with weight 0, sums 1 to rounding.
     """
-    joints = skin.joints.detach().cpu().numpy().astype(np.int64)
+    joints = np.array(rig.bone_of_joint)[skin.joints.detach().cpu().numpy()]
     weights = skin.weights.detach().cpu().double().numpy().clip(min=0.0)
     for slot in range(1, 4):
         for earlier in range(slot):
@@ -179,7 +199,7 @@ def _clean_skin(skin: Skin, joint_count: int) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(-weights, axis=1, kind="stable")
     weights = np.take_along_axis(weights, order, axis=1)
     joints = np.where(weights > 0, np.take_along_axis(joints, order, axis=1), 0)
-    dtype = np.uint8 if joint_count <= 256 else np.uint16
+    dtype = np.uint8 if len(rig.names) <= 256 else np.uint16
     return joints.astype(dtype), weights.astype(np.float32)
 
 
