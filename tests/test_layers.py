@@ -28,6 +28,7 @@ DOORS = {
     "imageio": set(),
     "trimesh": {"avatar3d/render/load.py"},
     "pxr": {"avatar3d/export/usd.py"},
+    "bpy": {"avatar3d/export/blender_fbx.py"},
     "transformers": {"scripts/compile_words.py"},
 }
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
