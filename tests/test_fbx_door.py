@@ -45,7 +45,9 @@ def test_without_blender_the_remedy_is_said(tmp_path, monkeypatch):
 
 
 def test_a_failure_names_its_reason(tmp_path):
-    words = "echo \"ModuleNotFoundError: No module named 'numpy'\"\necho 'Error: script failed, exiting.' >&2\nexit 1"
+    words = (
+        "echo \"ModuleNotFoundError: No module named 'numpy'\"\necho 'Error: script failed, exiting.' >&2\nexit 1"
+    )
     with pytest.raises(ExportError, match="No module named 'numpy'"):
         write_fbx(humanoid_avatar(), tmp_path / "a.fbx", RECORD, blender=program(tmp_path, "blender", words))
     with pytest.raises(ExportError, match="said nothing"):

@@ -18,15 +18,17 @@ from PIL import Image
 from synthetic import synthetic_avatar
 from test_glb import khronos_reports
 
+from avatar3d.body.bind import in_t_pose
 from avatar3d.body.visemes import ARKIT, VRM_PRESETS
 from avatar3d.engine.build import build_avatar
 from avatar3d.engine.population import Population, sample
 from avatar3d.export.binary import BinaryChunk, split_glb
 from avatar3d.export.errors import ExportError
+from avatar3d.export.glb import glb_document
 from avatar3d.export.licences import licence_record
 from avatar3d.export.vrm import encode_vrm, write_vrm
 from avatar3d.export.vrm_check import vrm_errors
-from avatar3d.structures import Avatar
+from avatar3d.structures import Avatar, Skeleton
 
 SCHEMAS = os.environ.get("AVATAR3D_VRM_SCHEMAS")
 """A checkout of github.com/vrm-c/vrm-specification. It states no licence, so its schemas do not ship."""
@@ -64,6 +66,47 @@ def person() -> Avatar:
 def test_a_humanoid_is_valid():
     assert vrm_errors(encoded(humanoid_avatar())) == []
     assert vrm_errors(encoded(humanoid_avatar(), thumbnail=picture())) == []
+
+
+def test_a_person_is_valid_and_stands_in_t_pose(person):
+    """The engine binds in A-pose, the file in T-pose; an avatar that is in T-pose already stays as it is."""
+    data = encoded(person, thumbnail=picture(1024, 1024, "JPEG"))
+    assert vrm_errors(data) == []
+    assert "not in T-pose" in " ".join(vrm_errors(_without_t_pose(person)))
+    places = [node.get("translation") for node in split_glb(encoded(in_t_pose(person)))[0]["nodes"]]
+    again = [node.get("translation") for node in split_glb(data)[0]["nodes"]]
+    for place, other in zip(places, again, strict=True):
+        assert place == other or np.allclose(place, other, atol=1e-5)
+
+
+def _without_t_pose(avatar: Avatar) -> bytes:
+    """A VRM whose joints and meshes are those of the avatar's own bind pose."""
+    data = encoded(avatar)
+    document, _ = split_glb(data)
+    own, _ = glb_document(avatar, {}, tangents=False)
+    for node, other in zip(document["nodes"], own["nodes"], strict=True):
+        if "translation" in other:
+            node["translation"] = other["translation"]
+    return rewritten(data, document)
+
+
+def test_twist_joints_roll_with_the_hand():
+    avatar = humanoid_avatar()
+    skeleton = avatar.skeleton
+    arm, hand = skeleton.names.index("leftLowerArm"), skeleton.names.index("leftHand")
+    middle = (skeleton.positions[arm] + skeleton.positions[hand]) / 2
+    twisted = Skeleton(
+        (*skeleton.names, "leftLowerArmTwist"),
+        (*skeleton.parents, arm),
+        torch.cat([skeleton.positions, middle[None]]),
+    )
+    data = encoded(replace(avatar, skeleton=twisted))
+    assert vrm_errors(data) == []
+    document, _ = split_glb(data)
+    (node,) = [node for node in document["nodes"] if "extensions" in node]
+    roll = node["extensions"]["VRMC_node_constraint"]["constraint"]["roll"]
+    assert node["name"] == "leftLowerArmTwist" and document["nodes"][roll["source"]]["name"] == "leftHand"
+    assert (roll["rollAxis"], roll["weight"]) == ("X", 0.5)
 
 
 def test_presets_are_sums_of_actions(person):

@@ -1,7 +1,7 @@
 """A program for Blender's own Python, which does not know this package: a GLB file in, an FBX file out.
 
-`blender --background --factory-startup --python blender_fbx.py -- in.glb out.fbx record.json`, or the same arguments
-for a Python that has the `bpy` module. Blender is GPL: it is only ever run as a program apart.
+`blender --background --factory-startup --python blender_fbx.py -- in.glb out.fbx record.json`, or the same three
+arguments for a Python that has the `bpy` module. Blender is GPL: it is only ever run as a program apart.
 """
 
 from __future__ import annotations

@@ -50,14 +50,14 @@ def write_fbx(
 
 
 def blender_command(blender: str | None = None) -> list[str]:
-    """The command that runs `blender_fbx.py`, without its arguments. Raises `ExportError` if there is no Blender."""
+    """The command that runs `blender_fbx.py`, without arguments. Raises `ExportError` if there is no Blender."""
     wanted = blender or os.environ.get(VARIABLE)
     program = shutil.which(wanted or "blender")
     if program is None:
         found = f"{wanted} can not be run" if wanted else "there is no `blender` on the PATH"
         raise ExportError(
             f"FBX files are written by Blender, and {found}. Install it (`apt-get install blender python3-numpy`, "
-            f"blender.org/download), or set {VARIABLE} to a Blender program or to a Python that has `pip install bpy`"
+            f"blender.org/download), or set {VARIABLE} to a Blender program or to a Python with `pip install bpy`"
         )
     if "python" in Path(program).name.lower():
         return [program, str(SCRIPT)]
@@ -69,9 +69,13 @@ def _run(command: list[str], target: Path) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ExportError(f"Blender did not finish within {PATIENCE} s; write a smaller avatar (--preset)") from error
+        raise ExportError(
+            f"Blender did not finish within {PATIENCE} s; write a smaller avatar (--preset)"
+        ) from error
     if done.returncode != 0 or not target.exists():
-        raise ExportError(f"Blender could not write the FBX file ({command[0]}): {_reason(done.stdout, done.stderr)}")
+        raise ExportError(
+            f"Blender could not write the FBX file ({command[0]}): {_reason(done.stdout, done.stderr)}"
+        )
 
 
 def _reason(*outputs: str) -> str:

@@ -13,12 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from avatar3d.body.bind import in_t_pose
 from avatar3d.export.errors import ExportError
 from avatar3d.export.glb import glb_document
 from avatar3d.export.licences import LICENCE_URL, add_xmp, copyright_line, is_free, third_party_lines, title
 from avatar3d.export.vrm_expressions import expressions_extension
 from avatar3d.export.vrm_humanoid import BONES, REQUIRED
-from avatar3d.export.vrm_springs import spring_extension
+from avatar3d.export.vrm_springs import constrain_twists, spring_extension
 from avatar3d.runs import write_bytes
 from avatar3d.structures import Avatar, Part, Skeleton
 
@@ -60,8 +61,9 @@ def write_vrm(avatar: Avatar, path: Path, record: dict, thumbnail: bytes | None 
 
 
 def encode_vrm(avatar: Avatar, record: dict, thumbnail: bytes | None = None) -> bytes:
-    """The bytes of the VRM file. `record` is a `licences.licence_record`, `thumbnail` a square PNG or JPEG.
+    """The bytes of the VRM file; the avatar may be bound in any pose.
 
+    `record` is a `licences.licence_record`, `thumbnail` a square PNG or JPEG, 1024 pixels wide at best.
     Raises `ExportError` if the avatar lacks a bone that VRM requires or the thumbnail is of another kind.
     """
     missing = sorted(REQUIRED - set(avatar.skeleton.names))
@@ -70,6 +72,7 @@ def encode_vrm(avatar: Avatar, record: dict, thumbnail: bytes | None = None) -> 
             f"a VRM needs the bones {', '.join(sorted(REQUIRED))}; this avatar has no {', '.join(missing)}. "
             "Write it as GLB, or rename its bones"
         )
+    avatar = in_t_pose(avatar)
     document, chunk = glb_document(avatar, record, tangents=False)
     nodes = {node["name"]: index for index, node in enumerate(document["nodes"])}
     meta = _meta(record)
@@ -91,7 +94,8 @@ def encode_vrm(avatar: Avatar, record: dict, thumbnail: bytes | None = None) -> 
     springs = spring_extension(avatar, nodes)
     if springs:
         document["extensions"]["VRMC_springBone"] = springs
-    document["extensionsUsed"] = list(document["extensions"])
+    twisted = constrain_twists(document, nodes)
+    document["extensionsUsed"] = [*document["extensions"], *(["VRMC_node_constraint"] if twisted else [])]
     add_xmp(document, record)
     return chunk.to_glb(document)
 

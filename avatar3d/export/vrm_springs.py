@@ -6,6 +6,16 @@ from avatar3d.export.errors import ExportError
 from avatar3d.structures import Avatar, Collider, SpringChain
 
 DOWN = [0.0, -1.0, 0.0]
+TWISTS = {
+    f"{side}{bone}Twist": (f"{side}{source}", axis)
+    for side in ("left", "right")
+    for bone, source, axis in (
+        ("UpperArm", "LowerArm", "X"), ("LowerArm", "Hand", "X"),
+        ("UpperLeg", "LowerLeg", "Y"), ("LowerLeg", "Foot", "Y"),
+    )
+}  # fmt: skip
+"""Twist joint, half-way along a limb -> the joint at the limb's end whose roll it shares, and the limb's axis."""
+TWIST_SHARE = 0.5
 
 
 def spring_extension(avatar: Avatar, nodes: dict[str, int]) -> dict | None:
@@ -22,6 +32,21 @@ def spring_extension(avatar: Avatar, nodes: dict[str, int]) -> dict | None:
         extension["colliderGroups"] = [{"name": "body", "colliders": list(range(len(avatar.colliders)))}]
     extension["springs"] = [_spring(chain, nodes, bool(avatar.colliders)) for chain in avatar.springs]
     return extension
+
+
+def constrain_twists(document: dict, nodes: dict[str, int]) -> bool:
+    """Let twist joints roll with the limb's end (`VRMC_node_constraint`); returns whether there are any.
+
+    Limbs lie along X (arms) and Y (legs) in T-pose, and joints are axis-aligned at rest.
+    """
+    found = False
+    for joint, (source, axis) in TWISTS.items():
+        if joint in nodes and source in nodes:
+            roll = {"source": nodes[source], "rollAxis": axis, "weight": TWIST_SHARE}
+            extension = {"specVersion": "1.0", "constraint": {"roll": roll}}
+            document["nodes"][nodes[joint]].setdefault("extensions", {})["VRMC_node_constraint"] = extension
+            found = True
+    return found
 
 
 def _collider(collider: Collider, nodes: dict[str, int]) -> dict:
