@@ -6,6 +6,7 @@ The record is plain JSON. It goes into glTF's `asset.extras`, into VRM's `meta` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from avatar3d import __version__
@@ -16,6 +17,8 @@ LICENCE = "CC0-1.0"
 LICENCE_URL = "https://creativecommons.org/publicdomain/zero/1.0/"
 UNKNOWN = "unknown"
 """Licence of an avatar that was read from a file that does not state it."""
+UNKNOWN_SPDX = "LicenseRef-unknown"
+"""The same within an SPDX expression."""
 ALGORITHMIC_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia"
 """IPTC's term for media made by an algorithm alone, the source type of what this package makes."""
 
@@ -86,13 +89,27 @@ SOURCES = (
 )  # fmt: skip
 
 
-def licence_record(avatar: Avatar, prompt: str | None = None, original: dict | None = None) -> dict:
+def licence_record(
+    avatar: Avatar, prompt: str | None = None, original: dict | None = None, brought: Sequence[str] = ()
+) -> dict:
     """JSON values that say what a file is, how to make it again, and what others may do with it.
 
     `original` is the `asset` object of the glTF file that the avatar was read from, if any. What this package
     wrote keeps its record. Of other files the record claims nothing: their `copyright` and `extras` are kept, and
-    the licence is theirs, or `UNKNOWN`.
+    the licence is theirs, or `UNKNOWN`. `brought` says what else came from the user's own files and is in this one,
+    for example "motion of dance.bvh"; its licence is unknown.
     """
+    record = _record_of_avatar(avatar, prompt, original)
+    if not brought:
+        return record
+    licence = str(record.get("licence", UNKNOWN))
+    if licence != UNKNOWN and UNKNOWN_SPDX not in licence:
+        licence = f"{licence} AND {UNKNOWN_SPDX}"
+    entries = [{"name": name, "author": UNKNOWN, "licence": UNKNOWN, "in_avatar": False} for name in brought]
+    return record | {"licence": licence, "assets": [*record.get("assets", []), *entries]}
+
+
+def _record_of_avatar(avatar: Avatar, prompt: str | None, original: dict | None) -> dict:
     generator = f"avatar3d {__version__}"
     theirs = (original or {}).get("extras")
     theirs = theirs if isinstance(theirs, dict) else {}
