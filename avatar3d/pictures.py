@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from avatar3d.body.pose import pose_avatar, relaxed_pose
 from avatar3d.camera import PORTRAIT_FOV, frame_points, orbit, project
@@ -95,6 +97,14 @@ def _body_camera(scene: Scene, height: int) -> Camera:
     x = project(tall, scene.vertices)[0][:, 0] - 2 * height
     width = 2 * math.ceil(float(x.abs().amax()) + FULL_MARGIN * height)
     return replace(tall, width=max(width, 3 * height // 8))
+
+
+def thumbnail(avatar: Avatar, scene: Scene, size: int = 512) -> bytes:
+    """The head from three-quarter, `size` pixels square, as the bytes of a JPEG: an icon for files that hold one."""
+    picture = to_bytes(render_meshes(scene, view_camera(scene, avatar, "head", PREVIEW_AZIMUTH, size, size)).rgb)
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
 
 
 def write_turntable(

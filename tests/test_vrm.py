@@ -28,6 +28,7 @@ from avatar3d.export.glb import glb_document
 from avatar3d.export.licences import licence_record
 from avatar3d.export.vrm import encode_vrm, write_vrm
 from avatar3d.export.vrm_check import vrm_errors
+from avatar3d.pictures import pose_for_pictures, thumbnail
 from avatar3d.structures import Avatar, Skeleton
 
 SCHEMAS = os.environ.get("AVATAR3D_VRM_SCHEMAS")
@@ -107,6 +108,13 @@ def test_twist_joints_roll_with_the_hand():
     roll = node["extensions"]["VRMC_node_constraint"]["constraint"]["roll"]
     assert node["name"] == "leftLowerArmTwist" and document["nodes"][roll["source"]]["name"] == "leftHand"
     assert (roll["rollAxis"], roll["weight"]) == ("X", 0.5)
+
+
+def test_the_thumbnail_of_the_pictures_fits(person):
+    bytes_ = thumbnail(person, pose_for_pictures(person), 128)
+    assert vrm_errors(encoded(person, thumbnail=bytes_)) == []
+    face = np.asarray(Image.open(io.BytesIO(bytes_)))[48:80, 48:80].astype(float)
+    assert face.mean() < 200 and np.ptp(face) > 50  # the middle is no background
 
 
 def test_presets_are_sums_of_actions(person):
