@@ -141,12 +141,12 @@ def _mesh_entry(
         "indices": chunk.add_array(_indices(mesh), ELEMENT_ARRAY_BUFFER),
         "material": materials.add(mesh.material),
     }
-    entry: dict = {"name": part.name, "primitives": [primitive]}
+    entry: dict = {"name": part.name, "primitives": [primitive], "extras": {"kind": part.kind}}
     names, targets = _morph_targets(part.morphs, chunk)
     if names:
         primitive["targets"] = targets
         entry["weights"] = [float(expression.get(name, 0.0)) for name in names]
-        entry["extras"] = {"targetNames": names}
+        entry["extras"]["targetNames"] = names
     return entry
 
 
