@@ -41,21 +41,41 @@ def report(job: dict) -> dict:
     import_file(job["file"])
     armatures = [o for o in bpy.data.objects if o.type == "ARMATURE"]
     bones = armatures[0].data.bones if armatures else []
-    meshes = [o for o in bpy.data.objects if o.type == "MESH" and not o.hide_get() and o.name in job["samples"]]
+    meshes = [o for o in bpy.data.objects if o.type == "MESH" and _skinned(o)]
     seen = {
         "armatures": len(armatures),
         "joints": [bone.name for bone in bones],
         "parents": [bone.parent.name if bone.parent else None for bone in bones],
         "places": [_to_gltf(armatures[0].matrix_world @ bone.head_local) for bone in bones],
-        "meshes": {o.name: _mesh(o) for o in meshes},
-        "animations": sorted(action.name for action in bpy.data.actions),
+        "meshes": {o.data.name: _mesh(o) for o in meshes},
+        "animations": _animations(armatures),
         "posed": [],
+        "played": [],
     }
+    for moment in job.get("moments", []):
+        frame = moment["seconds"] * bpy.context.scene.render.fps
+        bpy.context.scene.frame_set(int(frame), subframe=frame % 1)
+        seen["played"].append(evaluated(meshes, job["samples"]))
     for pose in job["poses"]:
         if armatures:
             set_pose(armatures[0], meshes, pose)
         seen["posed"].append(evaluated(meshes, job["samples"]))
     return seen
+
+
+def _skinned(o: bpy.types.Object) -> bool:
+    """Blender adds a sphere that bones are drawn as. Objects may have other names than their meshes."""
+    return any(modifier.type == "ARMATURE" for modifier in o.modifiers)
+
+
+def _animations(armatures: list) -> list[dict]:
+    """What moves the armature; Blender's own names of actions are the clip's and the moved object's."""
+    fps = bpy.context.scene.render.fps
+    tracks = [track for o in armatures if o.animation_data for track in o.animation_data.nla_tracks]
+    return [
+        {"name": track.name, "seconds": (track.strips[0].frame_end - track.strips[0].frame_start) / fps}
+        for track in tracks
+    ]
 
 
 def _mesh(o: bpy.types.Object) -> dict:
@@ -99,7 +119,7 @@ def evaluated(meshes: list, samples: dict) -> dict:
     for o in meshes:
         final = o.evaluated_get(graph)
         vertices = final.to_mesh().vertices
-        places[o.name] = [_to_gltf(o.matrix_world @ vertices[i].co) for i in samples[o.name]]
+        places[o.data.name] = [_to_gltf(o.matrix_world @ vertices[i].co) for i in samples[o.data.name]]
         final.to_mesh_clear()
     return places
 

@@ -23,7 +23,7 @@ func report(job):
 	var meshes = of_class(scene, "MeshInstance", [])
 	var skeleton = skeletons[0]
 	var seen = {"skeletons": skeletons.size(), "joints": [], "parents": [], "places": [], "meshes": {},
-		"animations": animations(scene), "posed": []}
+		"animations": animations(scene), "posed": [], "played": []}
 	for bone in range(skeleton.get_bone_count()):
 		seen["joints"].append(skeleton.get_bone_name(bone))
 		var parent = skeleton.get_bone_parent(bone)
@@ -32,12 +32,20 @@ func report(job):
 		seen["places"].append([place.x, place.y, place.z])
 	for mesh in meshes:
 		seen["meshes"][mesh.name] = counts(mesh.mesh)
+	for moment in job["moments"]:
+		var player = of_class(scene, "AnimationPlayer", [])[0]
+		player.play(moment["clip"])
+		player.seek(moment["seconds"], true)
+		var places = {}
+		for mesh in meshes:
+			places[mesh.name] = skinned(mesh, skeleton, job["samples"][mesh.name], worn(mesh))
+		seen["played"].append(places)
+		player.stop()
 	for pose in job["poses"]:
 		turn(skeleton, pose["rotations"])
 		var places = {}
 		for mesh in meshes:
-			if job["samples"].has(mesh.name):
-				places[mesh.name] = skinned(mesh, skeleton, job["samples"][mesh.name], pose["expression"])
+			places[mesh.name] = skinned(mesh, skeleton, job["samples"][mesh.name], pose["expression"])
 		seen["posed"].append(places)
 	scene.free()
 	return seen
@@ -58,6 +66,13 @@ func counts(mesh):
 	return {"surfaces": mesh.get_surface_count(), "vertices": arrays[Mesh.ARRAY_VERTEX].size(),
 		"triangles": arrays[Mesh.ARRAY_INDEX].size() / 3, "shapes": shapes,
 		"material": material.resource_name if material else null}
+
+func worn(instance):
+	var weights = {}
+	for index in range(instance.mesh.get_blend_shape_count()):
+		var name = instance.mesh.get_blend_shape_name(index)
+		weights[name] = instance.get("blend_shapes/" + name)
+	return weights
 
 func animations(scene):
 	var found = []

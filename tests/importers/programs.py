@@ -17,6 +17,14 @@ ROOT = HERE.parent.parent
 PATIENCE = 600
 """Seconds that a program may take for one batch."""
 
+GODOT_PROJECT = """
+[application]
+config/name="avatars"
+[importer_defaults]
+scene={"animation/fps": 30.0, "animation/optimizer/enabled": false}
+"""
+"""Animations are sampled at the frame rate of our clips and not thinned out."""
+
 
 def _require(found: bool, name: str, remedy: str) -> None:
     if not found:
@@ -62,7 +70,7 @@ def run_in_godot(project: Path, jobs: list[dict]) -> list[dict]:
     """
     godot = shutil.which("godot3-server")
     _require(godot is not None, "Godot 3", "`apt-get install godot3-server`")
-    (project / "project.godot").write_text('[application]\nconfig/name="avatars"\n')
+    (project / "project.godot").write_text(GODOT_PROJECT)
     copies = [project / f"file{n}{Path(job['file']).suffix}" for n, job in enumerate(jobs)]
     for job, copy in zip(jobs, copies, strict=True):
         shutil.copy(job["file"], copy)

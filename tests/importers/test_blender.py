@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import pytest
-from cases import check_counts, check_places, written_people
+from cases import check_clips, check_counts, check_places
 from programs import run_in_blender
 
 pytestmark = pytest.mark.xdist_group("importers")
 
 
 @pytest.fixture(scope="module")
-def imported(tmp_path_factory):
+def imported(files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("blender")
-    cases = written_people(folder)
-    jobs = [case.job() | {"export": str(folder / f"again{n}.glb")} for n, case in enumerate(cases)]
-    return list(zip(cases, run_in_blender(jobs), jobs, strict=True))
+    jobs = [case.job() | {"export": str(folder / case.path.name)} for case in files]
+    return list(zip(files, run_in_blender(jobs), jobs, strict=True))
 
 
 def test_counts(imported):
     for case, report, _ in imported:
+        assert report["armatures"] == 1
         check_counts(case, report)
 
 
 def test_vertices_move_as_ours(imported):
     for case, report, _ in imported:
         check_places(case, report)
+
+
+def test_clips_play_as_ours(imported):
+    for case, report, _ in imported:
+        check_clips(case, report)

@@ -5,22 +5,22 @@ from __future__ import annotations
 import re
 
 import pytest
-from cases import check_counts, check_places, written_people
+from cases import check_clips, check_counts, check_places
 from programs import run_in_godot
 
 pytestmark = pytest.mark.xdist_group("importers")
 
 
 def snake_case(name: str) -> str:
-    """Godot 3 respells joint names: `leftUpperArm` becomes `left_upper_arm`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    """Godot 3 respells joint names: `leftUpperArm` is `left_upper_arm` there, `spine_01` is `spine_1`."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)
+    return "_".join(word.lstrip("0") or "0" if word.isdigit() else word.lower() for word in words)
 
 
 @pytest.fixture(scope="module")
-def imported(tmp_path_factory):
-    cases = written_people(tmp_path_factory.mktemp("godot_files"))
-    reports = run_in_godot(tmp_path_factory.mktemp("godot"), [case.job(snake_case) for case in cases])
-    return list(zip(cases, reports, strict=True))
+def imported(files, tmp_path_factory):
+    reports = run_in_godot(tmp_path_factory.mktemp("godot"), [case.job(snake_case) for case in files])
+    return list(zip(files, reports, strict=True))
 
 
 def test_counts(imported):
@@ -32,3 +32,8 @@ def test_counts(imported):
 def test_vertices_move_as_ours(imported):
     for case, report in imported:
         check_places(case, report)
+
+
+def test_clips_play_as_ours(imported):
+    for case, report in imported:
+        check_clips(case, report)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from cases import check_counts, check_places, written_people
+from cases import check_clips, check_counts, check_places
 from programs import results, run_in_browser
 
 pytestmark = pytest.mark.xdist_group("importers")
 
 
 @pytest.fixture(scope="module")
-def imported(tmp_path_factory):
-    cases = written_people(tmp_path_factory.mktemp("three"))
-    answers = run_in_browser("three_page.js", [{"function": "inspect", "argument": case.job()} for case in cases])
-    assert [answer["warnings"] for answer in answers] == [[]] * len(cases)
-    return list(zip(cases, results(answers), strict=True))
+def imported(files):
+    answers = run_in_browser("three_page.js", [{"function": "inspect", "argument": case.job()} for case in files])
+    assert [answer["warnings"] for answer in answers] == [[]] * len(files)
+    return list(zip(files, results(answers), strict=True))
 
 
 def test_counts(imported):
@@ -25,6 +24,11 @@ def test_counts(imported):
 def test_vertices_move_as_ours(imported):
     for case, report in imported:
         check_places(case, report)
+
+
+def test_clips_play_as_ours(imported):
+    for case, report in imported:
+        check_clips(case, report)
 
 
 def test_the_face_it_wears(imported):

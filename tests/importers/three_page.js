@@ -51,12 +51,27 @@ export function bonesOf(meshes) {
   return [...new Set(meshes.flatMap((mesh) => mesh.skeleton.bones))];
 }
 
-export async function inspect({ file, poses, samples }) {
+// Places of vertices at moments of clips.
+function play(scene, animations, meshes, moments, samples) {
+  const mixer = new THREE.AnimationMixer(scene);
+  return moments.map(({ clip, seconds }) => {
+    mixer.stopAllAction();
+    const action = mixer.clipAction(animations.find(({ name }) => name === clip));
+    action.setLoop(THREE.LoopOnce);
+    action.clampWhenFinished = true;
+    action.play();
+    mixer.setTime(seconds);
+    return points(scene, meshes, samples);
+  });
+}
+
+export async function inspect({ file, poses, moments, samples }) {
   const { scene, animations } = await load(file);
   scene.updateMatrixWorld(true);
   const meshes = skinned(scene);
   const bones = bonesOf(meshes);
   const atRest = bones.map((bone) => bone.quaternion.clone());
+  const worn = meshes.map((mesh) => [...(mesh.morphTargetInfluences ?? [])]);
   const report = {
     joints: bones.map(nameOf),
     parents: bones.map((bone) => (bones.includes(bone.parent) ? nameOf(bone.parent) : null)),
@@ -77,5 +92,8 @@ export async function inspect({ file, poses, samples }) {
     pose(bones, meshes, each);
     report.posed.push(points(scene, meshes, samples));
   }
+  bones.forEach((bone, index) => bone.quaternion.copy(atRest[index]));
+  meshes.forEach((mesh, index) => mesh.morphTargetInfluences?.splice(0, Infinity, ...worn[index]));
+  report.played = play(scene, animations, meshes, moments, samples);
   return report;
 }
