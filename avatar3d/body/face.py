@@ -43,7 +43,7 @@ def face_actions(body: ShapedBody) -> Float[Tensor, "A V 3"]:
     for side in ("left", "right"):
         _turn_eye(template, vertices, deltas, transfer.moving, side)
         lids.seat(template, vertices, deltas, transfer.moving, side)
-    lips.close(template, vertices, deltas, transfer.moving)
+    lips.settle(template, vertices, deltas, transfer.moving)
     actions = torch.zeros(len(template.action_names), len(vertices), 3)
     actions[:, torch.from_numpy(transfer.moving)] = torch.from_numpy(np.round(deltas / GRAIN) * GRAIN).float()
     return actions

@@ -1,17 +1,20 @@
-"""Lips that meet.
+"""Lips that meet and do not pass through each other.
 
-The opening between the lips is measured as it is seen from the front: at a set of upright planes, how far the
-lowest point of the upper lip lies above the highest point of the lower lip.
+The *opening* between the lips is what is seen from the front: at a set of upright planes, how far the lowest point
+of the upper lip lies above the highest point of the lower lip. Their *overlap* is a matter of flesh: how far the
+lower lip reaches into the upper one at the same place, which a lip that rolls in behind the other does not.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import no_type_check
 
+import numba
 import numpy as np
 
-from avatar3d.body.template import Template, symmetric_actions
+from avatar3d.body.template import Template, opposite, symmetric_actions
 
 LINE = 0.6608
 """Height of the line between the lips on the template, metres."""
@@ -24,7 +27,19 @@ JAW_SHARE = 0.015
 OVERLAP = 0.00015
 """Metres by which closed lips overlap, so that no light passes."""
 DEEPEST = 0.001
-"""Largest overlap that a closed mouth may have."""
+"""Largest overlap that a closed mouth may have, as seen from the front."""
+CONTACT = 0.0003
+"""Metres that lips may press into each other; lips that do at rest may do so in every action."""
+SLICE = 0.0004
+"""Depth of the slices in which overlaps are measured, metres."""
+SEALED = (
+    "cheekPuff", "jawForward", "jawLeft", "jawRight", "mouthClose", "mouthDimple", "mouthFrown", "mouthLeft",
+    "mouthPress", "mouthPucker", "mouthRight", "mouthRoll", "mouthShrugLower", "mouthSmile", "mouthStretch",
+    "noseSneer", "cheekSquint",
+)  # fmt: skip
+"""Beginnings of the names of actions that leave the lips closed."""
+SMALLEST = 2e-5
+"""Metres that are not worth another round."""
 ROUNDS = 6
 """Passes of measuring and closing; a vertex lies between columns, so one pass leaves a little."""
 FADE = 0.006
@@ -36,6 +51,9 @@ class _Lips:
     upper_edges: np.ndarray
     """(E, 2) vertices of the edges of the upper lip."""
     lower_edges: np.ndarray
+    upper_faces: np.ndarray
+    """(F, 3)"""
+    lower_faces: np.ndarray
     vertices: np.ndarray
     """(L,) all vertices that a correction moves."""
     place: np.ndarray
@@ -55,11 +73,24 @@ def corner_vertices(template: Template) -> tuple[int, int]:
 def openings(template: Template, vertices: np.ndarray) -> np.ndarray:
     """Gap between the lips at each of `COLUMNS`, metres; negative where they overlap."""
     lips = _lips(template)
-    right, left = vertices[lips.corners, 0].astype(np.float64)
-    x = (left + right) / 2 + COLUMNS * (left - right) / 2
-    lowest = _envelope(vertices, lips.upper_edges, x, -1.0)
-    highest = _envelope(vertices, lips.lower_edges, x, 1.0)
+    points, columns = _planes(lips, vertices)
+    lowest = _envelope(points, lips.upper_edges, columns, -1.0)
+    highest = _envelope(points, lips.lower_edges, columns, 1.0)
     return lowest - highest
+
+
+def overlaps(template: Template, vertices: np.ndarray) -> np.ndarray:
+    """How far the lower lip reaches into the upper one at each of `COLUMNS`, metres; 0 where it does not."""
+    lips = _lips(template)
+    points, columns = _planes(lips, vertices)
+    return _slice_overlaps(points, lips.upper_faces, lips.lower_faces, columns, SLICE)
+
+
+def _planes(lips: _Lips, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The vertices in double precision and x of the planes of `COLUMNS`."""
+    points = np.ascontiguousarray(vertices, dtype=np.float64)
+    right, left = points[lips.corners, 0]
+    return points, (left + right) / 2 + COLUMNS * (left - right) / 2
 
 
 def meet(template: Template, vertices: np.ndarray) -> None:
@@ -70,22 +101,53 @@ def meet(template: Template, vertices: np.ndarray) -> None:
         vertices[lips.vertices, 1] += lips.share * _at(lips, np.maximum(gap, 0.0))
 
 
-def close(template: Template, vertices: np.ndarray, deltas: np.ndarray, moving: np.ndarray) -> None:
-    """Correct `mouthClose` so that with a full `jawOpen` the lips touch, in place.
+def settle(template: Template, vertices: np.ndarray, deltas: np.ndarray, moving: np.ndarray) -> None:
+    """Correct all actions so that lips touch where they should and nowhere pass through each other, in place.
 
-    `deltas` is (A, M, 3) over the vertices `moving` (M,).
+    `deltas` is (A, M, 3) over the vertices `moving` (M,). `mouthClose` is judged with a full `jawOpen`. Left and
+    right actions are judged alone and then together, where each takes its own side of what is to correct.
     """
     lips = _lips(template)
     names = template.action_names
     at = np.searchsorted(moving, lips.vertices)
-    closed = vertices.astype(np.float64)
-    closed[moving] += deltas[names.index("jawOpen")] + deltas[names.index("mouthClose")]
-    for _ in range(ROUNDS):
-        gap = openings(template, closed)
-        wanted = np.clip(gap, -DEEPEST, -OVERLAP)
-        change = lips.share * _at(lips, gap - wanted)
-        closed[lips.vertices, 1] += change
-        deltas[names.index("mouthClose"), at, 1] += change
+    allowed = np.maximum(overlaps(template, vertices), CONTACT)
+    own_side = np.clip(0.5 + lips.place, 0.0, 1.0)
+
+    def correction(name: str, offsets: np.ndarray) -> np.ndarray | None:
+        """(L,) what to add to the height of the lip vertices of a face; None for nothing."""
+        if np.abs(offsets[at]).max() < 1e-5:
+            return None
+        posed = vertices.astype(np.float64)
+        posed[moving] += offsets
+        before = posed[lips.vertices, 1].copy()
+        for _ in range(ROUNDS):
+            part = _wider(np.maximum(overlaps(template, posed) - allowed, 0.0))
+            if name.startswith(SEALED):
+                part = part - np.maximum(openings(template, posed) + OVERLAP, 0.0)
+            if np.abs(part).max() < SMALLEST:
+                break
+            posed[lips.vertices, 1] -= lips.share * _at(lips, part)
+        return posed[lips.vertices, 1] - before
+
+    jaw = deltas[names.index("jawOpen")]
+    for action, name in enumerate(names):
+        change = correction(name, deltas[action] + (jaw if name == "mouthClose" else 0.0))
+        if change is not None:
+            deltas[action, at, 1] += change
+    for action, name in enumerate(names):
+        if name.startswith("mouth") and name.endswith("Left") and name != "mouthLeft":
+            other = names.index(opposite(name))
+            change = correction(name, deltas[action] + deltas[other])
+            if change is not None:
+                deltas[action, at, 1] += own_side * change
+                deltas[other, at, 1] += (1 - own_side) * change
+
+
+def _wider(amount: np.ndarray) -> np.ndarray:
+    """Values of `COLUMNS` spread to their neighbours and rounded off."""
+    padded = np.pad(amount, 2, mode="edge")
+    most = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+    return 0.25 * most[:-2] + 0.5 * most[1:-1] + 0.25 * most[2:]
 
 
 def _at(lips: _Lips, amount: np.ndarray) -> np.ndarray:
@@ -95,13 +157,22 @@ def _at(lips: _Lips, amount: np.ndarray) -> np.ndarray:
     return np.interp(lips.place, ends, fade)
 
 
-def _envelope(vertices: np.ndarray, edges: np.ndarray, x: np.ndarray, sign: float) -> np.ndarray:
-    """Highest (`sign` 1) or lowest (-1) point of a set of edges in each plane of constant x."""
-    a, b = vertices[edges[:, 0], :2].astype(np.float64), vertices[edges[:, 1], :2].astype(np.float64)
-    run = b[:, 0] - a[:, 0]
-    t = (x[:, None] - a[:, 0]) / np.where(np.abs(run) < 1e-9, 1e-9, run)
-    height = sign * (a[:, 1] + t * (b[:, 1] - a[:, 1]))
-    return sign * np.where((t >= 0) & (t <= 1), height, -np.inf).max(axis=1)
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _envelope(points, edges, columns, sign):
+    """Highest (`sign` 1) or lowest (-1) point of a set of edges in each plane x = columns, ascending."""
+    best = np.full(len(columns), -np.inf)
+    for e in range(len(edges)):
+        a, b = edges[e, 0], edges[e, 1]
+        if points[a, 0] > points[b, 0]:
+            a, b = b, a
+        run = max(points[b, 0] - points[a, 0], 1e-9)
+        for c in range(np.searchsorted(columns, points[a, 0]), len(columns)):
+            t = (columns[c] - points[a, 0]) / run
+            if t > 1.0:
+                break
+            best[c] = max(best[c], sign * (points[a, 1] + t * (points[b, 1] - points[a, 1])))
+    return sign * best
 
 
 @cache
@@ -126,8 +197,64 @@ def _lips(template: Template) -> _Lips:
     return _Lips(
         edges[upper[edges].all(axis=1)],
         edges[lower[edges].all(axis=1)],
+        faces[upper[faces].all(axis=1)],
+        faces[lower[faces].all(axis=1)],
         vertices,
         points[vertices, 0] / CORNER,
         np.where(upper[vertices], -0.5, 0.5) * falloff,
         np.array([right, left]),
     )
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _slice_overlaps(points, upper, lower, columns, thickness):
+    """`overlaps` at the planes x = columns, ascending, in slices of z."""
+    count = len(columns)
+    front, back = -np.inf, np.inf
+    for f in range(len(lower)):
+        for k in range(3):
+            front = max(front, points[lower[f, k], 2])
+            back = min(back, points[lower[f, k], 2])
+    slices = int((front - back) / thickness) + 2
+    lowest, highest = np.full((count, slices), np.inf), np.full((count, slices), -np.inf)
+    for side in range(2):
+        faces = upper if side == 0 else lower
+        for f in range(len(faces)):
+            i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+            left = min(points[i, 0], points[j, 0], points[k, 0])
+            right = max(points[i, 0], points[j, 0], points[k, 0])
+            for c in range(np.searchsorted(columns, left), np.searchsorted(columns, right)):
+                y0, z0, y1, z1, cuts = 0.0, 0.0, 0.0, 0.0, 0
+                for e in range(3):
+                    a, b = faces[f, e], faces[f, (e + 1) % 3]
+                    xa, xb = points[a, 0], points[b, 0]
+                    if (xa <= columns[c]) == (xb <= columns[c]):
+                        continue
+                    t = (columns[c] - xa) / (xb - xa)
+                    y = points[a, 1] + t * (points[b, 1] - points[a, 1])
+                    z = points[a, 2] + t * (points[b, 2] - points[a, 2])
+                    if cuts == 0:
+                        y0, z0 = y, z
+                    else:
+                        y1, z1 = y, z
+                    cuts += 1
+                if cuts < 2:
+                    continue
+                if z0 > z1:
+                    y0, z0, y1, z1 = y1, z1, y0, z0
+                first = max(int(np.ceil((z0 - back) / thickness)), 0)
+                last = min(int(np.floor((z1 - back) / thickness)), slices - 1)
+                for s in range(first, last + 1):
+                    t = (back + s * thickness - z0) / max(z1 - z0, 1e-12)
+                    y = y0 + t * (y1 - y0)
+                    if side == 0:
+                        lowest[c, s] = min(lowest[c, s], y)
+                    else:
+                        highest[c, s] = max(highest[c, s], y)
+    worst = np.zeros(count)
+    for c in range(count):
+        for s in range(slices):
+            if highest[c, s] > lowest[c, s]:
+                worst[c] = max(worst[c], highest[c, s] - lowest[c, s])
+    return worst

@@ -101,9 +101,9 @@ class Bend:
 
 
 TONGUE: dict[str, Bend] = {
-    "viseme_TH": Bend(tip_up=0.06),
-    "viseme_DD": Bend(tip_up=0.22),
-    "viseme_nn": Bend(tip_up=0.22),
+    "viseme_TH": Bend(tip_up=0.02, forward=0.04),
+    "viseme_DD": Bend(tip_up=0.22, forward=0.10),
+    "viseme_nn": Bend(tip_up=0.22, forward=0.10),
     "viseme_kk": Bend(back_up=0.16, forward=-0.08),
     "viseme_RR": Bend(tip_up=0.12, back_up=0.06, forward=-0.06),
     "viseme_I": Bend(back_up=0.08),

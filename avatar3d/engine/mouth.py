@@ -6,7 +6,7 @@ is fixed to the head; the lower row follows the jaw as a rigid body.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatar3d.body.template import mirror_map
-from avatar3d.engine.attach import Figure, moving_morphs, rigid_skin, surface_part
+from avatar3d.engine.attach import Figure, moving_morphs, rigid_skin
+from avatar3d.engine.jaw import jaw_deltas
+from avatar3d.engine.tongue import make_tongue
 from avatar3d.mesh.normals import vertex_normals
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Material, Mesh, Part
@@ -68,12 +70,9 @@ LOWER = (
     Tooth(10.4, 7.4, 9.6, 0.82, 0.90, 0.7),
     Tooth(10.0, 7.0, 9.4, 0.82, 0.90, 0.7),
 )
-JAW_ACTIONS = ("jawOpen", "jawLeft", "jawRight", "jawForward")
-TONGUE_HEIGHT = 0.6
-"""Height of the resting tongue above its base, as a share of the template's, which fills the mouth."""
-TONGUE_RETREAT = 0.10
-"""Share of its length by which the tip of the resting tongue is drawn back."""
 AROUND, RINGS = 8, 4
+GUM = 0.5
+"""v of the texture below which a vertex belongs to a tooth, not to the gum."""
 GUM_COLUMNS = 4
 """Gum columns per tooth."""
 
@@ -94,10 +93,10 @@ def make_mouth(spec: AvatarSpec, figure: Figure) -> list[Part]:
         )
         morphs = None
         if name == "teeth_lower":
-            morphs = moving_morphs(figure, torch.from_numpy(_jaw_deltas(figure, points)).float())
+            morphs = moving_morphs(figure, torch.from_numpy(jaw_deltas(figure, points)).float())
         parts.append(Part(name, "teeth", mesh, rigid_skin(figure, len(vertices)), morphs))
-    tongue = Material("skin_tongue", base_color=(0.72, 0.36, 0.36, 1.0), roughness=0.45)
-    return [*parts, _tongue(figure, tongue)]
+    points, _, uv = lower
+    return [*parts, make_tongue(figure, points[uv[:, 1] < GUM], size)]
 
 
 def _row(figure: Figure, rows, teeth: tuple[Tooth, ...], size: float, inward: float, longer: float, generator):
@@ -228,41 +227,6 @@ def _gum(places, lines, along, edge, toward_gum, inward, size):
             i, j, k, m = a * rows + r, a * rows + r + 1, (a + 1) * rows + r, (a + 1) * rows + r + 1
             faces += [(i, k, j), (j, k, m)]
     return np.concatenate(points), np.array(faces), np.array(uv)
-
-
-def _tongue(figure: Figure, material: Material) -> Part:
-    """The template's tongue, lying low behind the lower teeth, moving with the jaw and out of the mouth."""
-    part = surface_part(figure, "tongue", "tongue", "tongue", material)
-    template = figure.body.template
-    corner, _, _ = template.surface("tongue")
-    given = part.mesh.vertices.numpy().astype(np.float64)
-    floor = np.quantile(given[:, 1], 0.15)
-    points = given.copy()
-    above = np.maximum(given[:, 1] - floor, 0.0)
-    points[:, 1] -= (1 - TONGUE_HEIGHT) * above
-    points[:, 2] -= TONGUE_RETREAT * (given[:, 2] - given[:, 2].min())
-    deltas = torch.from_numpy(_jaw_deltas(figure, points)).float()
-    out = template.action_names.index("tongueOut")
-    deltas[out] = figure.actions[out, corner] + torch.from_numpy(given - points).float()
-    mesh = replace(part.mesh, vertices=torch.from_numpy(points).float())
-    return replace(part, mesh=mesh, morphs=moving_morphs(figure, deltas))
-
-
-def _jaw_deltas(figure: Figure, points: np.ndarray) -> np.ndarray:
-    """(A, N, 3) rigid motions of points that fit what each jaw action does to the lower helper."""
-    template = figure.body.template
-    helper = template.surface_vertices("teeth_lower").numpy()
-    rest = figure.vertices[helper].numpy().astype(np.float64)
-    middle = rest.mean(axis=0)
-    deltas = np.zeros((len(template.action_names), len(points), 3))
-    for name in JAW_ACTIONS:
-        a = template.action_names.index(name)
-        moved = rest + figure.actions[a, helper].numpy()
-        center = moved.mean(axis=0)
-        u, _, vt = np.linalg.svd((moved - center).T @ (rest - middle))
-        rotation = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
-        deltas[a] = (points - middle) @ rotation.T + center - points
-    return deltas
 
 
 @cache

@@ -81,7 +81,8 @@ def shade(
     specular_color = 0.04 + (s.albedo - 0.04) * s.metallic
     diffuse_color = s.albedo * (1 - s.metallic)
     sky_share = visible[0] * s.occlusion
-    color = _ambient(s, lights, to_eye, n_v, diffuse_color, specular_color, sky_share)
+    filled = _filled(sky_share, diffuse_color)
+    color = _ambient(s, lights, to_eye, n_v, diffuse_color, specular_color, sky_share, filled)
     hairy = s.hair.nonzero()[:, 0]
     channel = 1
     for light in lights.lights:
@@ -91,26 +92,31 @@ def shade(
             channel += 1
         direction = s.albedo.new_tensor(light.direction)
         n_l = _dot(s.normal, direction)
-        # what the surface mirrors does not enter it
-        out = _diffuse(n_l, lit, s.skin) * (1 - specular_color) * diffuse_color
-        out = out + _ggx(s, light, direction, to_eye, n_l, n_v, specular_color, lit)
-        if len(hairy):
-            strands = _hair(s, hairy, light, direction, to_eye, n_l, lit)
-            out = out.index_copy(1, hairy, strands)
         # what the sky does not see, a wide light does not fully see either
-        soft = sky_share.clamp_min(1e-6) ** (0.15 + min(light.angle, 1.0))
-        color = color + out * soft * s.albedo.new_tensor(light.color)[:, None]
+        wide = 0.15 + min(light.angle, 1.0)
+        soft = sky_share.clamp_min(1e-6) ** wide
+        # what the surface mirrors does not enter it
+        out = _diffuse(n_l, lit, s.skin) * (1 - specular_color) * diffuse_color * filled.clamp_min(1e-6) ** wide
+        out = out + _ggx(s, light, direction, to_eye, n_l, n_v, specular_color, lit) * soft
+        if len(hairy):
+            strands = _hair(s, hairy, light, direction, to_eye, n_l, lit) * soft[hairy]
+            out = out.index_copy(1, hairy, strands)
+        color = color + out * s.albedo.new_tensor(light.color)[:, None]
     return color
 
 
+def _filled(share: Tensor, diffuse: Tensor) -> Tensor:
+    """Share of light per color: bright albedo fills its own creases (Jimenez et al. 2016, GTAO, equation 10)."""
+    a, b, c = 2.0404 * diffuse - 0.3324, 0.6417 - 4.7951 * diffuse, 2.7552 * diffuse + 0.6903
+    return torch.maximum(share, ((share * a + b) * share + c) * share)
+
+
 def _ambient(
-    s: Surface, lights: Lights, to_eye: Tensor, n_v: Tensor, diffuse: Tensor, specular: Tensor, share: Tensor
-) -> Tensor:
+    s: Surface, lights: Lights, to_eye: Tensor, n_v: Tensor, diffuse: Tensor, specular: Tensor, share: Tensor,
+    filled: Tensor,
+) -> Tensor:  # fmt: skip
     """Light of sky and ground: diffuse with colored inter-reflection, and a blurred mirror image."""
     sky, ground = (s.albedo.new_tensor(color)[:, None] for color in (lights.sky, lights.ground))
-    # bright albedo fills its own creases: Jimenez et al. 2016, GTAO, equation 10
-    a, b, c = 2.0404 * diffuse - 0.3324, 0.6417 - 4.7951 * diffuse, 2.7552 * diffuse + 0.6903
-    filled = torch.maximum(share, ((share * a + b) * share + c) * share)
     reflected_y = 2 * n_v * s.normal[1] - to_eye[1]
     horizon = 0.5 + 0.5 * (reflected_y * (3 - 2 * s.roughness)).clamp(-1, 1)
     irradiance = ground + (sky - ground) * (0.5 + 0.5 * s.normal[1])

@@ -109,7 +109,7 @@ def _strand_lobe(sx, sy, sz, nx, ny, nz, hx, hy, hz, shift, exponent):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
 @no_type_check
-def _light_surface(a, skin, hair, eye, lights, ambient, reach, wraps, knee, diffuse, specular, color):
+def _light_surface(a, skin, hair, eye, lights, ambient, reach, wraps, knee, diffuse, specular, fill, color):
     """Tone-mapped color[:3] of a mean surface `a`: `shading.shade` at one point.
 
     a: position 4:7, normal 7:10, strand 10:13, albedo 13:16, occlusion 16, roughness 17, metallic 18.
@@ -134,6 +134,7 @@ def _light_surface(a, skin, hair, eye, lights, ambient, reach, wraps, knee, diff
         diffuse[c] = albedo * (1 - metallic)
         filled = (share * (2.0404 * diffuse[c] - 0.3324) + (0.6417 - 4.7951 * diffuse[c])) * share
         filled = max(share, (filled + (2.7552 * diffuse[c] + 0.6903)) * share)
+        fill[c] = math.log(max(filled, 1e-6))
         sky, ground = ambient[c], ambient[3 + c]
         reflected = max(specular[c] * env_scale + env_offset, 0.0)
         color[c] = diffuse[c] * (1 - reflected) * (ground + (sky - ground) * up) * filled
@@ -147,7 +148,8 @@ def _light_surface(a, skin, hair, eye, lights, ambient, reach, wraps, knee, diff
         if n_l < -0.3:  # beyond the reach of every term below
             continue
         hx, hy, hz = _unit(vx + lx, vy + ly, vz + lz)
-        soft = math.exp(dimming * (0.15 + min(angle, 1.0)))
+        wide_light = 0.15 + min(angle, 1.0)
+        soft = math.exp(dimming * wide_light)
         if hair > 0.0:
             wide = 1 + 4 * angle
             facing = min(max((n_l + 0.2) / 0.6, 0.0), 1.0) * (1 - roughness)
@@ -181,7 +183,7 @@ def _light_surface(a, skin, hair, eye, lights, ambient, reach, wraps, knee, diff
             cosine = max(n_l + wrap, 0.0) / ((1 + wrap) * (1 + wrap))
             matte = cosine * (inner + inner * (1 - inner) * wrap) * (1 - specular[c]) * diffuse[c]
             shine = lobe * (1 - fresnel) * specular[c] + lobe * fresnel
-            color[c] += (matte + shine) * soft * lights[n, 3 + c]
+            color[c] += (matte * math.exp(fill[c] * wide_light) + shine * soft) * lights[n, 3 + c]
     room = 1 - knee
     for c in range(3):
         over = color[c] - knee
@@ -206,7 +208,7 @@ def resolve_rows(
     most = samples * samples * (layers + 1)
     group_mesh = np.empty(most, np.int64)
     groups = np.empty((most, 19))
-    diffuse, specular, color = np.empty(3), np.empty(3), np.empty(3)
+    diffuse, specular, fill, color = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
     reach = np.empty(reach_image.shape[2])
     for row in range(begin, end):
         for column in range(solid_face.shape[1] // samples):
@@ -298,7 +300,7 @@ def resolve_rows(
                 mesh = group_mesh[g]
                 _light_surface(
                     a, factors[mesh, 6], factors[mesh, 7], eye, lights, ambient, reach, wraps, knee,
-                    diffuse, specular, color,
+                    diffuse, specular, fill, color,
                 )  # fmt: skip
                 for c in range(3):
                     out[row, column, c] += share * color[c]
