@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 import tyro
 from rich.progress import track
 
@@ -181,7 +180,9 @@ def tongue_through_teeth(head: Head, expression: Mapping[str, float]) -> float:
     parts = [
         (head.part(name, expression), head.mouth[name].mesh) for name in ("tongue", "teeth_upper", "teeth_lower")
     ]
-    points, faces, start = [], [], 0
+    points: list[np.ndarray] = []
+    faces: list[np.ndarray] = []
+    start = 0
     for vertices, mesh in parts:
         own = mesh.faces.numpy()
         if len(points):

@@ -55,7 +55,7 @@ def points(count: int, normal: torch.Tensor, roughness: float, albedo: float, me
     return Surface(
         position=torch.zeros(3, count), normal=column, strand=torch.zeros(3, count),
         albedo=albedo * torch.ones(3, count), alpha=one, occlusion=one, roughness=roughness * one,
-        metallic=metallic * one, skin=0 * one, hair=0 * one,
+        metallic=metallic * one, skin=0 * one, hair=0 * one, enamel=0 * one,
     )  # fmt: skip
 
 
@@ -85,6 +85,30 @@ def test_white_surfaces_do_not_make_light(roughness: float, metallic: float, vie
         assert total == pytest.approx(1 - math.log(2), rel=1e-3)
     ambient = shade(surface, eye, ambient_only(1.0), torch.ones(1, 1))
     assert 0.4 < float(ambient.max()) <= 1.001
+
+
+def test_creases_of_bright_matter_are_brighter():
+    """Under direct light as under the sky: a white crease keeps more of its light than a dark one."""
+    ahead = torch.tensor([0.0, 0.0, 1.0])
+    light = Lights((Light((0.0, 0.0, 1.0), (1.0, 1.0, 1.0), angle=0.5),), DARK, DARK)
+    shares = []
+    for albedo in (0.9, 0.1):
+        surface = points(1, ahead, 1.0, albedo, 0.0)
+        crease, open_ = (shade(surface, 10 * ahead, light, torch.full((1, 1), v)) for v in (0.2, 1.0))
+        shares.append(float(crease[0, 0] / open_[0, 0]))
+    assert shares[0] > 1.3 * shares[1]
+
+
+def test_teeth_glow_in_the_shade():
+    ahead = torch.tensor([0.0, 0.0, 1.0])
+    light = Lights((Light((0.0, 0.0, 1.0), (1.0, 1.0, 1.0), angle=0.1, shadow=True),), DARK, DARK)
+    plain = points(1, ahead, 1.0, 0.8, 0.0)
+    tooth = dataclasses.replace(plain, enamel=torch.ones(1))
+    shaded, lit = torch.tensor([[1.0], [0.0]]), torch.ones(2, 1)
+    assert float(shade(plain, 10 * ahead, light, shaded).max()) == 0
+    in_shade, in_light = (float(shade(tooth, 10 * ahead, light, v)[0, 0]) for v in (shaded, lit))
+    assert 0.2 * in_light < in_shade < 0.6 * in_light
+    assert in_light == pytest.approx(float(shade(plain, 10 * ahead, light, lit)[0, 0]))
 
 
 def test_colors_stay_what_the_material_says():

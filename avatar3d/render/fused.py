@@ -18,7 +18,7 @@ from avatar3d.render.kernels import face_range, rasterize_band
 from avatar3d.render.lights import Lights
 from avatar3d.render.rasterize import as_array, cutoff_jitter, run_bands
 from avatar3d.render.scene import BARELY_SEEN, Scene, draw_order
-from avatar3d.render.shading import SKIN_WRAP
+from avatar3d.render.shading import ENAMEL_GLOW, SKIN_WRAP
 from avatar3d.render.shading_kernel import encode_rows, resolve_rows
 from avatar3d.render.textures import STRETCH
 from avatar3d.render.visibility import (
@@ -56,7 +56,7 @@ class SceneArrays:
     two_sided: Bool[np.ndarray, " F"]
     alpha_factor: Float[np.ndarray, " F"]
     alpha_cutoff: Float[np.ndarray, " F"]
-    factors: Float[np.ndarray, "M 9"]
+    factors: Float[np.ndarray, "M 10"]
     alpha_texels: Float[np.ndarray, " N"]
     texels: tuple[Float[np.ndarray, "_ 4"], Float[np.ndarray, "_ 3"], Float[np.ndarray, "_ 3"]]
     texture_ids: Int[np.ndarray, "M 3"]
@@ -141,7 +141,8 @@ def draw(
         arrays.attributes, arrays.faces, arrays.face_mesh, seen.side, arrays.factors, *arrays.texels, seen.rows,
         as_array(camera.T_world_camera[:3, 3], np.float64), np.array(lamps, np.float64).reshape(-1, 8),
         np.array([*lights.sky, *lights.ground]), reach, depth, (samples // 2 + 0.5) / samples,
-        UPSAMPLE_DEPTH * arrays.diagonal, MERGE_DEPTH * arrays.diagonal, KNEE, np.array(SKIN_WRAP), light,
+        UPSAMPLE_DEPTH * arrays.diagonal, MERGE_DEPTH * arrays.diagonal, KNEE, np.array(SKIN_WRAP),
+        ENAMEL_GLOW, light,
     )  # fmt: skip
     run_bands(lambda begin, end: resolve_rows(begin, end, *arguments), camera.height, workers)
     behind = np.zeros((0, 0, 3), np.float32)

@@ -48,8 +48,9 @@ class Scene:
     alpha_mode: Int[Tensor, " M"]
     """Index into `ALPHA_MODES`."""
     alpha_cutoff: Float[Tensor, " M"]
-    factors: Float[Tensor, "M 9"]
-    """Base color 0:4 (linear RGB, alpha), roughness 4, metallic 5, then 1 or 0: is skin 6, is hair 7, blends 8."""
+    factors: Float[Tensor, "M 10"]
+    """Base color 0:4 (linear RGB, alpha), roughness 4, metallic 5, then 1 or 0: is skin 6, is hair 7, blends 8,
+    is enamel 9."""
     alpha_texels: Float[Tensor, " N"]
     """Alpha of `base_atlas`, by itself for the rasterizer."""
     base_atlas: Atlas
@@ -104,7 +105,14 @@ def compile_scene(meshes: Sequence[LabelledMesh]) -> Scene:
 
     base = column(m.base_color for m in materials).to(dtype)
     kinds = column(
-        (m.roughness, m.metallic, m.name.startswith("skin"), m.name.startswith("hair"), m.alpha_mode == "BLEND")
+        (
+            m.roughness,
+            m.metallic,
+            m.name.startswith("skin"),
+            m.name.startswith("hair"),
+            m.alpha_mode == "BLEND",
+            m.name.startswith("teeth"),
+        )
         for m in materials
     ).to(dtype)
     tested = [m.alpha_cutoff / max(m.base_color[3], 1e-6) * (m.alpha_mode == "MASK") for m in materials]

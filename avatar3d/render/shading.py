@@ -14,6 +14,8 @@ from avatar3d.render.textures import sample_atlas, weighted_rows
 
 SKIN_WRAP = (0.26, 0.11, 0.07)
 """How far past the terminator red, green and blue light travels in skin, as a share of the half circle."""
+ENAMEL_GLOW = 0.4
+"""Light that reaches a shaded place of a tooth through the tooth, as a share of what the shade takes."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Surface:
     metallic: Float[Tensor, " S"]
     skin: Float[Tensor, " S"]
     hair: Float[Tensor, " S"]
+    enamel: Float[Tensor, " S"]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -68,6 +71,7 @@ def surface_points(scene: Scene, view: View, face: Int[Tensor, " S"], bary: Floa
         metallic=metallic,
         skin=factors[6],
         hair=factors[7],
+        enamel=factors[9],
     )
 
 
@@ -80,8 +84,9 @@ def shade(
     n_v = _dot(s.normal, to_eye).clamp_min(1e-3)
     specular_color = 0.04 + (s.albedo - 0.04) * s.metallic
     diffuse_color = s.albedo * (1 - s.metallic)
+    glow = ENAMEL_GLOW * s.enamel
     sky_share = visible[0] * s.occlusion
-    filled = _filled(sky_share, diffuse_color)
+    filled = _filled(sky_share + glow * (1 - sky_share), diffuse_color)
     color = _ambient(s, lights, to_eye, n_v, diffuse_color, specular_color, sky_share, filled)
     hairy = s.hair.nonzero()[:, 0]
     channel = 1
@@ -96,7 +101,8 @@ def shade(
         wide = 0.15 + min(light.angle, 1.0)
         soft = sky_share.clamp_min(1e-6) ** wide
         # what the surface mirrors does not enter it
-        out = _diffuse(n_l, lit, s.skin) * (1 - specular_color) * diffuse_color * filled.clamp_min(1e-6) ** wide
+        inner = None if lit is None else lit + glow * (1 - lit)
+        out = _diffuse(n_l, inner, s.skin) * (1 - specular_color) * diffuse_color * filled.clamp_min(1e-6) ** wide
         out = out + _ggx(s, light, direction, to_eye, n_l, n_v, specular_color, lit) * soft
         if len(hairy):
             strands = _hair(s, hairy, light, direction, to_eye, n_l, lit) * soft[hairy]

@@ -109,7 +109,9 @@ def _strand_lobe(sx, sy, sz, nx, ny, nz, hx, hy, hz, shift, exponent):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
 @no_type_check
-def _light_surface(a, skin, hair, eye, lights, ambient, reach, wraps, knee, diffuse, specular, fill, color):
+def _light_surface(
+    a, skin, hair, glow, eye, lights, ambient, reach, wraps, knee, diffuse, specular, fill, color
+):  # fmt: skip
     """Tone-mapped color[:3] of a mean surface `a`: `shading.shade` at one point.
 
     a: position 4:7, normal 7:10, strand 10:13, albedo 13:16, occlusion 16, roughness 17, metallic 18.
@@ -121,6 +123,7 @@ def _light_surface(a, skin, hair, eye, lights, ambient, reach, wraps, knee, diff
     vx, vy, vz = _unit(eye[0] - a[4], eye[1] - a[5], eye[2] - a[6])
     n_v = max(nx * vx + ny * vy + nz * vz, 1e-3)
     share, roughness, metallic = a[16] * reach[0], a[17], a[18]
+    inside = share + glow * (1 - share)
     r0 = 1 - roughness
     a004 = min(r0 * r0, math.exp(-6.432405792 * n_v)) * r0 + (0.0425 - 0.0275 * roughness)
     env_scale = -1.04 * a004 + (1.04 - 0.572 * roughness)
@@ -132,8 +135,8 @@ def _light_surface(a, skin, hair, eye, lights, ambient, reach, wraps, knee, diff
         albedo = a[13 + c]
         specular[c] = 0.04 + (albedo - 0.04) * metallic
         diffuse[c] = albedo * (1 - metallic)
-        filled = (share * (2.0404 * diffuse[c] - 0.3324) + (0.6417 - 4.7951 * diffuse[c])) * share
-        filled = max(share, (filled + (2.7552 * diffuse[c] + 0.6903)) * share)
+        filled = (inside * (2.0404 * diffuse[c] - 0.3324) + (0.6417 - 4.7951 * diffuse[c])) * inside
+        filled = max(inside, (filled + (2.7552 * diffuse[c] + 0.6903)) * inside)
         fill[c] = math.log(max(filled, 1e-6))
         sky, ground = ambient[c], ambient[3 + c]
         reflected = max(specular[c] * env_scale + env_offset, 0.0)
@@ -175,9 +178,9 @@ def _light_surface(a, skin, hair, eye, lights, ambient, reach, wraps, knee, diff
             lobe = 0.5 * front * a2 / (d * d * max(mask, 1e-4)) * lit
             edge = 1 - v_h
             fresnel = (edge * edge) * (edge * edge) * edge
-        inner = lit
+        inner = lit + glow * (1 - lit)
         if lights[n, 7] >= 0:
-            inner = lit + skin * min(max((0.15 - n_l) / 0.3, 0.0), 1.0) * (1 - lit)
+            inner += skin * min(max((0.15 - n_l) / 0.3, 0.0), 1.0) * (1 - lit)
         for c in range(3):
             wrap = skin * wraps[c]
             cosine = max(n_l + wrap, 0.0) / ((1 + wrap) * (1 + wrap))
@@ -196,7 +199,7 @@ def _light_surface(a, skin, hair, eye, lights, ambient, reach, wraps, knee, diff
 def resolve_rows(
     begin, end, samples, solid_face, solid_depth, layer_face, layer_depth, homogeneous, attributes, faces,
     face_mesh, side, factors, base_texels, normal_texels, orm_texels, rows, eye, lights, ambient, reach_image,
-    reach_depth, reach_place, tolerance, merge, knee, wraps, out,
+    reach_depth, reach_place, tolerance, merge, knee, wraps, enamel, out,
 ):  # fmt: skip
     """Linear, tone-mapped, premultiplied color and alpha out[y, x, :4] of the pixel rows [begin, end).
 
@@ -299,8 +302,8 @@ def resolve_rows(
                 _reach(reach_image, reach_depth, right, down, a[1], tolerance, reach)
                 mesh = group_mesh[g]
                 _light_surface(
-                    a, factors[mesh, 6], factors[mesh, 7], eye, lights, ambient, reach, wraps, knee,
-                    diffuse, specular, fill, color,
+                    a, factors[mesh, 6], factors[mesh, 7], enamel * factors[mesh, 9], eye, lights, ambient,
+                    reach, wraps, knee, diffuse, specular, fill, color,
                 )  # fmt: skip
                 for c in range(3):
                     out[row, column, c] += share * color[c]
