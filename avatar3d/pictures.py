@@ -100,7 +100,7 @@ def _body_camera(scene: Scene, height: int) -> Camera:
 
 
 def thumbnail(avatar: Avatar, scene: Scene, size: int = 512) -> bytes:
-    """The head from three-quarter, `size` pixels square, as the bytes of a JPEG: an icon for files that hold one."""
+    """The head from three-quarter, `size` pixels square, as the bytes of a JPEG: the icon of a file."""
     picture = to_bytes(render_meshes(scene, view_camera(scene, avatar, "head", PREVIEW_AZIMUTH, size, size)).rgb)
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "JPEG", quality=90)
