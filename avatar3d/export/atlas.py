@@ -17,9 +17,10 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from avatar3d.export.packing import pack
-from avatar3d.export.resample import encode_colors, resampled
+from avatar3d.export.parts import joined
+from avatar3d.export.resample import encode_colors, resampled, sampled_at
 from avatar3d.render.color import srgb_to_linear
-from avatar3d.structures import Avatar, Material, Mesh, MorphTargets, Part, Skin
+from avatar3d.structures import Avatar, Material, Part
 
 TEXELS = {
     "body": 1.0, "eyes": 4.0, "teeth": 2.0, "tongue": 1.0, "lashes": 5.0, "brows": 4.0, "hair": 1.3, "beard": 2.0,
@@ -28,9 +29,18 @@ TEXELS = {
 """Texels along a metre, by kind, against those of the body."""
 FACE_TEXELS = 4.5
 """Of a part of the body that most face shapes move."""
+PLAIN_TEXELS = 0.4
+"""Share of texels that are enough for a fabric without any contrast."""
+CLOTH = ("top", "bottom", "shoes", "hat")
+LARGEST = 0.6
+"""Most that one chart takes of the atlas's side."""
 SWATCH = 8
 CUTOFF = 0.5
 """Of merged masks; alpha is scaled to meet it."""
+BLEND_CUTOFF = 0.3
+"""Alpha from which blended texels are drawn where they become part of a mask."""
+SEEN_THROUGH = 0.35
+"""Blended parts with less alpha than this on the mean are left out where nothing can be blended."""
 ALPHA_MODES = ("OPAQUE", "MASK", "BLEND")
 
 
@@ -42,13 +52,14 @@ def merged(avatar: Avatar, mode: str = "alpha", size: int = 1024) -> Avatar:
     """The avatar with parts and textures merged: one part per alpha mode, or `single`, one for everything.
 
     `none` changes nothing. `size` is the side of the largest atlas in texels; what is seen through (masks and
-    blends) gets half of it in mode `alpha`. In `single`, blended parts are drawn where their alpha is over a half.
+    blends) gets half of it in mode `alpha`. In `single`, blended parts are drawn whole or not at all.
     Raises `AtlasError` for another mode or a size that is too small.
     """
     if mode == "none":
         return avatar
     if mode == "single":
-        return replace(avatar, parts=(merge_parts(list(avatar.parts), "avatar", size),))
+        solid = [part for part in avatar.parts if _covers(part) >= SEEN_THROUGH]
+        return replace(avatar, parts=(merge_parts(solid, "avatar", size),))
     if mode != "alpha":
         raise AtlasError(f"no atlas mode {mode!r}; use none, alpha or single")
     parts = []
@@ -58,6 +69,19 @@ def merged(avatar: Avatar, mode: str = "alpha", size: int = 1024) -> Avatar:
         if members:
             parts.append(merge_parts(members, f"avatar_{alpha_mode.lower()}", side, alpha_mode))
     return replace(avatar, parts=tuple(parts))
+
+
+def _covers(part: Part) -> float:
+    """Mean alpha of a blended part at its vertices and the middles of its faces; 1 for any other."""
+    m = part.mesh.material
+    if m.alpha_mode != "BLEND":
+        return 1.0
+    alpha = m.base_color[3]
+    if m.base_color_texture is not None and m.base_color_texture.shape[2] == 4:
+        uv = part.mesh.uv.double().cpu().numpy()
+        places = np.concatenate([uv, uv[part.mesh.faces.cpu().numpy()].mean(axis=1)])
+        alpha *= float(sampled_at(m.base_color_texture.cpu().numpy(), places)[:, 3].mean())
+    return alpha
 
 
 def merge_parts(parts: list[Part], name: str, size: int, alpha_mode: str | None = None) -> Part:
@@ -78,7 +102,7 @@ def merge_parts(parts: list[Part], name: str, size: int, alpha_mode: str | None 
             own[chart.vertices] = slot.to_atlas(part.mesh.uv[chart.vertices], size)
             start += 1
         uv.append(own)
-    return _joined(parts, name, torch.cat(uv), material)
+    return joined(parts, name, material, torch.cat(uv))
 
 
 @dataclass
@@ -111,13 +135,13 @@ class _Slot:
     def plain(self) -> bool:
         return not self.textures
 
-    def shape_at(self, density: float) -> tuple[int, int]:
-        """Texels (x, y) at so many texels per metre, never more than the source has."""
+    def shape_at(self, density: float, size: int) -> tuple[int, int]:
+        """Texels (x, y) at so many texels per metre, never more than the source has or the largest share."""
         if self.plain:
             return SWATCH, SWATCH
         most = np.max([[t.shape[1], t.shape[0]] for t in self.textures], axis=0) * (self.box[1] - self.box[0])
         wanted = self.metres * self.texels * density
-        width, height = np.clip(np.ceil(np.minimum(wanted, np.ceil(most))), 4, None).astype(int)
+        width, height = np.clip(np.ceil(np.minimum(wanted, np.ceil(most))), 4, LARGEST * size).astype(int)
         return int(width), int(height)
 
     def to_atlas(self, uv: Float[Tensor, "V 2"], size: int) -> Float[Tensor, "V 2"]:
@@ -153,8 +177,10 @@ def _slots(charts: list[_Chart]) -> tuple[list[_Slot], list[int]]:
         plain = not _Slot(material, np.zeros((2, 2)), np.zeros(2), 1.0).textures
         for box, own in _overlapping([charts[i].box for i in members], plain):
             rows = [members[i] for i in own]
-            density = max(_texels(charts[i].part) for i in rows)
-            slots.append(_Slot(material, box, (box[1] - box[0]) * _metres([charts[i] for i in rows]), density))
+            own_charts = [charts[i] for i in rows]
+            density = max(_texels(chart.part) for chart in own_charts)
+            metres = np.minimum((box[1] - box[0]) * _metres(own_charts), _extent(own_charts))
+            slots.append(_Slot(material, box, metres, density))
             for i in rows:
                 slot_of[i] = len(slots) - 1
     return slots, slot_of
@@ -192,8 +218,31 @@ def _key(material: Material) -> tuple:
 
 
 def _texels(part: Part) -> float:
-    face = part.kind == "body" and part.name.startswith("head")
-    return FACE_TEXELS if face else TEXELS[part.kind]
+    if part.kind == "body" and part.morphs is not None and _most_moves(part):
+        return FACE_TEXELS
+    return TEXELS[part.kind] * (_detail(part.mesh.material) if part.kind in CLOTH else 1.0)
+
+
+def _most_moves(part: Part) -> bool:
+    """Whether face shapes move a good part of it."""
+    assert part.morphs is not None
+    return float((part.morphs.deltas.norm(dim=-1).amax(dim=0) > 1e-3).float().mean()) > 0.3
+
+
+def _detail(material: Material) -> float:
+    """From `PLAIN_TEXELS` for a plain fabric to 1 for one with contrast in its color or relief."""
+    contrast = 0.0
+    for texture, full in ((material.base_color_texture, 0.05), (material.normal_texture, 0.25)):
+        if texture is not None:
+            few = texture[::4, ::4, :3].cpu().numpy()
+            contrast += float(few.std(axis=(0, 1)).max()) / full
+    return min(1.0, PLAIN_TEXELS + contrast)
+
+
+def _extent(charts: list[_Chart]) -> float:
+    """Diagonal of the charts' bounding box, metres."""
+    points = np.concatenate([c.part.mesh.vertices[torch.from_numpy(c.vertices)].cpu().numpy() for c in charts])
+    return float(np.linalg.norm(points.max(axis=0) - points.min(axis=0)))
 
 
 def _metres(charts: list[_Chart]) -> np.ndarray:
@@ -255,7 +304,7 @@ def _place(slots: list[_Slot], size: int, gutter: int) -> None:
     best = None
     for step in range(24):
         density = 0.5 * (low + high) if step else high
-        shapes = [slot.shape_at(density) for slot in slots]
+        shapes = [slot.shape_at(density, size) for slot in slots]
         places = pack([(w + 2 * gutter, h + 2 * gutter) for w, h in shapes], size)
         if places is None:
             high = density
@@ -283,8 +332,9 @@ def _slot_images(slot: _Slot, gutter: int, alpha_mode: str) -> tuple[np.ndarray,
     color[..., 3] *= m.base_color[3]
     if m.alpha_mode == "OPAQUE":
         color[..., 3] = 1.0
-    elif m.alpha_mode == "MASK":
-        color[..., 3] = np.clip(color[..., 3] * (CUTOFF / m.alpha_cutoff), 0, 1)
+    elif m.alpha_mode == "MASK" or alpha_mode == "MASK":
+        cutoff = m.alpha_cutoff if m.alpha_mode == "MASK" else BLEND_CUTOFF
+        color[..., 3] = np.clip(color[..., 3] * (CUTOFF / cutoff), 0, 1)
     normal = np.empty((*full, 3), np.float32)
     normal[:] = (0.5, 0.5, 1.0)
     if m.normal_texture is not None:
@@ -295,22 +345,3 @@ def _slot_images(slot: _Slot, gutter: int, alpha_mode: str) -> tuple[np.ndarray,
         orm = resampled(m.orm_texture.detach().cpu().numpy(), box, (w, h), gutter)
     orm = orm * np.array([1.0, m.roughness, m.metallic], np.float32)
     return color, normal, orm
-
-
-def _joined(parts: list[Part], name: str, uv: Tensor, material: Material) -> Part:
-    offsets = np.cumsum([0] + [len(p.mesh.vertices) for p in parts])
-    names = tuple(dict.fromkeys(n for p in parts if p.morphs for n in p.morphs.names))
-    like = parts[0].mesh.vertices
-    deltas = like.new_zeros(len(names), int(offsets[-1]), 3)
-    for part, start, end in zip(parts, offsets[:-1], offsets[1:], strict=True):
-        if part.morphs:
-            deltas[[names.index(n) for n in part.morphs.names], start:end] = part.morphs.deltas
-    mesh = Mesh(
-        torch.cat([p.mesh.vertices for p in parts]),
-        torch.cat([p.mesh.faces + int(o) for p, o in zip(parts, offsets[:-1], strict=True)]),
-        torch.cat([p.mesh.normals for p in parts]),
-        uv,
-        material,
-    )
-    skin = Skin(torch.cat([p.skin.joints for p in parts]), torch.cat([p.skin.weights for p in parts]))
-    return Part(name, parts[0].kind, mesh, skin, MorphTargets(names, deltas) if names else None)

@@ -7,29 +7,36 @@ anywhere. Errors on the face count more than those on shoes. Ribbons of hair hav
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from avatar3d.export.parts import joined, part_of_faces, triangle_count
 from avatar3d.export.strands import Ribbons, find_ribbons, thinned
+from avatar3d.export.tuck import tucked
+from avatar3d.export.visible import seen_faces
 from avatar3d.mesh.decimate import decimate, principal
 from avatar3d.mesh.normals import weld_by_position
-from avatar3d.structures import Avatar, Mesh, MorphTargets, Part, Skin
+from avatar3d.structures import Avatar, Mesh, Part, Skin
 
 DENSITY = {
-    "body": 1.0, "eyes": 2.2, "teeth": 0.8, "tongue": 0.8, "lashes": 5.0, "brows": 2.0, "hair": 0.8, "beard": 1.0,
+    "body": 1.0, "eyes": 3.5, "teeth": 0.8, "tongue": 0.8, "lashes": 8.0, "brows": 2.0, "hair": 0.7, "beard": 1.0,
     "glasses": 1.6, "hat": 1.0, "top": 0.9, "bottom": 0.85, "shoes": 0.8, "jewellery": 1.0,
 }  # fmt: skip
 """How many times more triangles a kind of part gets than equal shapes of the body elsewhere.
 
 Squared errors weigh its cube: with n triangles they fall with 1 / n^2, so their slope with 1 / n^3.
 """
-FACE_DENSITY = 3.0
+FACE_DENSITY = 5.0
 """Of skin that face shapes move."""
 HAND_DENSITY = 1.6
+SHADE_DENSITY = 15.0
+"""Of the shadow that lids cast on the eyes: a thin layer right above them."""
 FINGERS = ("Thumb", "Index", "Middle", "Ring", "Little")
 NORMAL_SCALE = 0.004
 """Metres that a change of the normal by one counts as."""
@@ -41,8 +48,13 @@ SHAPE_WEIGHT = 0.5
 SKIN_AXES, SHAPE_AXES = 5, 8
 GUARDED = (("eyeBlinkLeft", "eyeBlinkRight"), ("jawOpen",))
 """Expressions in which no face may turn over."""
-RIBBON_SHARE = 0.24
+RIBBON_SHARE = 0.22
 """Of the triangles, that hair and beard made of ribbons may have."""
+TURNING = ("eyes", "tongue")
+FINE = {"top": 0.6, "bottom": 0.6, "shoes": 0.6, "hat": 0.6, "jewellery": 0.2, "lashes": 0.25}
+"""Width of details (stitches, laces) that are left out, by kind, as a share of the mean edge at the level."""
+SMALL = 0.6
+"""Length of pieces that are left out, as a share of that edge."""
 
 
 class LodError(ValueError):
@@ -59,31 +71,103 @@ def reduced(avatar: Avatar, triangles: int) -> Avatar:
         raise LodError(f"an avatar can not have {triangles} triangles; ask for at least 1")
     if triangle_count(avatar.parts) <= triangles:
         return avatar
-    ribbons = {part.name: found for part in avatar.parts if (found := find_ribbons(part)) is not None}
-    surfaces = [part for part in avatar.parts if part.name not in ribbons]
-    strands = _thinned_ribbons([p for p in avatar.parts if p.name in ribbons], ribbons, surfaces, triangles)
+    pieces = _pieces(_without_fine_pieces(_visible(avatar), triangles))
+    strips = [piece for piece in pieces if piece.ribbons]
+    surfaces = [piece.part for piece in pieces if not piece.ribbons]
+    strands = _thinned_ribbons(strips, triangle_count(surfaces), triangles)
     left = triangles - triangle_count(strands)
-    fingers = torch.tensor([any(f in name for f in FINGERS) for name in avatar.skeleton.names])
-    solid = _collapsed(surfaces, left, fingers) if triangle_count(surfaces) > left else surfaces
-    by_name = {part.name: part for part in (*strands, *solid)}
-    return replace(avatar, parts=tuple(by_name[p.name] for p in avatar.parts if p.name in by_name))
+    if triangle_count(surfaces) > left:
+        fingers = torch.tensor([any(f in name for f in FINGERS) for name in avatar.skeleton.names])
+        surfaces = _collapsed(surfaces, left, fingers)
+    found = [*surfaces, *strands]
+    parts = []
+    for part in avatar.parts:
+        own = [piece for piece in found if piece.name == part.name]
+        if own:
+            parts.append(own[0] if len(own) == 1 else joined(own, part.name, part.mesh.material))
+    return tucked(replace(avatar, parts=tuple(parts)), avatar)
 
 
-def triangle_count(parts: list[Part] | tuple[Part, ...]) -> int:
-    """Triangles of all parts."""
-    return sum(len(part.mesh.faces) for part in parts)
+@dataclass(frozen=True)
+class _Piece:
+    """A part, or the half of a part that is made of ribbons or is not."""
+
+    part: Part
+    ribbons: Ribbons | None = None
 
 
-def _thinned_ribbons(
-    parts: list[Part], ribbons: dict[str, Ribbons], surfaces: list[Part], triangles: int
-) -> list[Part]:
-    own = triangle_count(parts)
-    whole = own + triangle_count(surfaces)
-    allowed = max(RIBBON_SHARE, 1.0 * own / whole) * triangles
-    allowed = min(allowed, RIBBON_SHARE * triangles + 0.5 * own)
-    if own <= allowed:
-        return parts
-    return [thinned(p, ribbons[p.name], round(allowed * len(p.mesh.faces) / own)) for p in parts]
+def _pieces(avatar: Avatar) -> list[_Piece]:
+    pieces = []
+    for part in avatar.parts:
+        ribbons = find_ribbons(part)
+        if ribbons is None:
+            pieces.append(_Piece(part))
+            continue
+        pieces.append(_Piece(part, ribbons))
+        if len(ribbons.others):
+            pieces.append(_Piece(part_of_faces(part, part.mesh.faces[torch.from_numpy(ribbons.others)])))
+    return pieces
+
+
+def _visible(avatar: Avatar) -> Avatar:
+    """The avatar without faces that show from nowhere; eyes and tongue, which turn, stay whole."""
+    parts = []
+    for part, seen in zip(avatar.parts, seen_faces(avatar), strict=True):
+        if part.kind in TURNING or seen.all():
+            parts.append(part)
+        elif seen.any():
+            parts.append(part_of_faces(part, part.mesh.faces[seen]))
+    return replace(avatar, parts=tuple(parts))
+
+
+def _without_fine_pieces(avatar: Avatar, triangles: int) -> Avatar:
+    """The avatar without connected pieces of clothes that are thin or short beside its coarse triangles."""
+    solid = [part for part in avatar.parts if part.mesh.material.alpha_mode == "OPAQUE"]
+    edge = (sum(float(_face_areas(part.mesh).sum()) for part in solid) / triangles) ** 0.5
+    parts = []
+    for part in avatar.parts:
+        if part.kind not in FINE and part.kind != "glasses":
+            parts.append(part)
+            continue
+        piece, area, length = _pieces_of(part.mesh)
+        keep = (area > FINE.get(part.kind, 0.0) * edge * length) & (
+            length > SMALL * FINE.get(part.kind, 0.6) * edge
+        )
+        shown = keep[piece]
+        if shown.all():
+            parts.append(part)
+        elif shown.any():
+            parts.append(part_of_faces(part, part.mesh.faces[torch.from_numpy(shown)]))
+    return replace(avatar, parts=tuple(parts))
+
+
+def _pieces_of(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The connected piece of each face (F,), and each piece's area and the diagonal of its bounding box."""
+    weld = weld_by_position(mesh.vertices).numpy()
+    count = int(weld.max()) + 1
+    corner = weld[mesh.faces.cpu().numpy()]
+    ends = np.concatenate([corner[:, :2], corner[:, 1:]])
+    links = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), (count, count))
+    pieces, piece = connected_components(links, directed=False)
+    area = np.bincount(piece[corner[:, 0]], weights=_face_areas(mesh), minlength=pieces)
+    low, high = np.full((pieces, 3), np.inf), np.full((pieces, 3), -np.inf)
+    points = mesh.vertices.double().cpu().numpy()
+    np.minimum.at(low, piece[weld], points)
+    np.maximum.at(high, piece[weld], points)
+    return piece[corner[:, 0]], area, np.linalg.norm(high - low, axis=1)
+
+
+def _thinned_ribbons(strips: list[_Piece], others: int, triangles: int) -> list[Part]:
+    """All strips with their share of the triangles, beside surfaces that have `others`."""
+    own = sum(piece.ribbons.triangles for piece in strips if piece.ribbons)
+    allowed = max(triangles * own / max(own + others, 1), min(RIBBON_SHARE * triangles, 0.6 * own))
+    allowed = min(allowed, RIBBON_SHARE * triangles)
+    share = min(1.0, allowed / max(own, 1))
+    return [
+        thinned(piece.part, piece.ribbons, round(share * piece.ribbons.triangles))
+        for piece in strips
+        if piece.ribbons
+    ]
 
 
 def _collapsed(parts: list[Part], triangles: int, fingers: Tensor) -> list[Part]:
@@ -105,15 +189,6 @@ def _collapsed(parts: list[Part], triangles: int, fingers: Tensor) -> list[Part]
         for i, part in enumerate(parts)
         if (kept == i).any()
     ]
-
-
-def part_of_faces(part: Part, faces: Int[Tensor, "F 3"]) -> Part:
-    """The part with other faces over its vertices; vertices without a face are dropped."""
-    used, inverse = torch.unique(faces, return_inverse=True)
-    m = part.mesh
-    mesh = Mesh(m.vertices[used], inverse.reshape(-1, 3), m.normals[used], m.uv[used], m.material)
-    morphs = part.morphs and MorphTargets(part.morphs.names, part.morphs.deltas[:, used])
-    return replace(part, mesh=mesh, skin=Skin(part.skin.joints[used], part.skin.weights[used]), morphs=morphs)
 
 
 def _places(parts: list[Part]) -> Int[Tensor, " V"]:
@@ -154,13 +229,15 @@ def _attributes(parts: list[Part]) -> Float[Tensor, "V K"]:
 
 def metres_per_uv(mesh: Mesh) -> float:
     """Square root of the mesh's area over its texture area."""
-    faces = mesh.faces.cpu().numpy()
-    a, b, c = (mesh.vertices.double().cpu().numpy()[faces[:, i]] for i in range(3))
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()
-    p, q, r = (mesh.uv.double().cpu().numpy()[faces[:, i]] for i in range(3))
+    p, q, r = mesh.uv.double().cpu().numpy()[mesh.faces.cpu().numpy()].transpose(1, 0, 2)
     u, v = q - p, r - p
-    flat = np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]).sum()
-    return float((area / flat) ** 0.5) if flat > 1e-12 else 0.0
+    flat = 0.5 * np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]).sum()
+    return float((_face_areas(mesh).sum() / flat) ** 0.5) if flat > 1e-12 else 0.0
+
+
+def _face_areas(mesh: Mesh) -> Float[np.ndarray, " F"]:
+    a, b, c = mesh.vertices.double().cpu().numpy()[mesh.faces.cpu().numpy()].transpose(1, 0, 2)
+    return 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
 
 
 def _dense_weights(skin: Skin) -> Float[Tensor, "V J"]:
@@ -177,7 +254,8 @@ def _flat_shapes(part: Part) -> Float[Tensor, "V N"]:
 
 def _importance(part: Part, fingers: Tensor) -> Float[Tensor, " F"]:
     """(F,) weights of squared errors. `fingers` (J,) tells which joints are fingers."""
-    density = torch.full((len(part.mesh.vertices),), DENSITY[part.kind], dtype=part.mesh.vertices.dtype)
+    own = SHADE_DENSITY if part.kind == "eyes" and part.mesh.material.alpha_mode == "BLEND" else DENSITY[part.kind]
+    density = torch.full((len(part.mesh.vertices),), own, dtype=part.mesh.vertices.dtype)
     if part.kind == "body":
         hand = (part.skin.weights * fingers[part.skin.joints]).sum(dim=1)
         density = density * (1 + (HAND_DENSITY - 1) * hand)

@@ -9,6 +9,7 @@ from avatar3d.body.pose import morph_part
 from avatar3d.body.visemes import ARKIT, COMPOSED, with_composed
 from avatar3d.export.atlas import merged
 from avatar3d.export.lod import reduced
+from avatar3d.export.overlays import with_overlays_painted
 from avatar3d.export.textures import with_smaller_textures
 from avatar3d.structures import Avatar, MorphTargets, Part
 
@@ -52,7 +53,9 @@ def apply(avatar: Avatar, preset: Preset) -> Avatar:
 
     An expression that the avatar wears but can no longer make becomes part of its face.
     """
-    avatar = reduced(with_shapes(avatar, preset.shapes), preset.triangles)
+    if preset.atlas != "none":
+        avatar = with_overlays_painted(avatar, preset.texture // 2)
+    avatar = with_shapes(reduced(avatar, preset.triangles), preset.shapes)
     if preset.atlas == "none":
         return with_smaller_textures(avatar, preset.texture)
     return merged(avatar, preset.atlas, preset.texture)

@@ -39,6 +39,19 @@ def resampled(
     return _across(_down(source, *rows, table), *columns)
 
 
+def sampled_at(texture: Float[np.ndarray, "H W C"], uv: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N C"]:
+    """Bilinear look-up; the texture repeats."""
+    height, width, _ = texture.shape
+    x, y = uv[:, 0] * width - 0.5, uv[:, 1] * height - 0.5
+    x0, y0 = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    fx, fy = ((t - t0)[:, None].astype(np.float32) for t, t0 in ((x, x0), (y, y0)))
+    upper, lower = (
+        texture[row % height, x0 % width] * (1 - fx) + texture[row % height, (x0 + 1) % width] * fx
+        for row in (y0, y0 + 1)
+    )
+    return upper * (1 - fy) + lower * fy
+
+
 def encode_colors(linear: Float[np.ndarray, "H W C"]) -> None:
     """Linear light to sRGB in place, in the first three channels."""
     _encode(linear, _tables()[1])

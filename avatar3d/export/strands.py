@@ -13,14 +13,18 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from avatar3d.structures import Mesh, MorphTargets, Part, Skin
+from avatar3d.export.parts import part_of_faces
+from avatar3d.structures import Part
 
 KINDS = ("hair", "beard", "lashes")
 FEWEST = 24
 """A part with fewer connected pieces is not made of ribbons."""
 WIDEST = 2.6
 """Most that a kept ribbon gets wider."""
-FEWEST_ROWS = 3
+LEAST_ROWS = 0.45
+"""Strips keep this share of their rows, half of it at the lowest levels, and only then get fewer."""
+SPARSE = 0.2
+"""Share of the triangles below which levels count as the lowest."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,11 @@ class Ribbons:
     """Vertex indices (R, rows, across), from root to tip."""
     others: np.ndarray
     """Faces that belong to no strip."""
+
+    @property
+    def triangles(self) -> int:
+        """Of the strips."""
+        return sum(2 * len(g) * (g.shape[1] - 1) * (g.shape[2] - 1) for g in self.grids)
 
 
 def find_ribbons(part: Part) -> Ribbons | None:
@@ -88,10 +97,10 @@ def thinned(part: Part, ribbons: Ribbons, triangles: int) -> Part:
     grids = [g[:, :, [0, -1]] for g in ribbons.grids]
     total = sum(g.shape[0] * 2 * (g.shape[1] - 1) for g in grids)
     keep = min(1.0, triangles / max(total, 1))
-    along = max(keep**0.5, min(keep, 1.0))
+    along = min(1.0, max(keep, LEAST_ROWS if keep > SPARSE else LEAST_ROWS / 2))
     kept, faces = [], []
     for grid in grids:
-        rows = max(min(FEWEST_ROWS, grid.shape[1]), round((grid.shape[1] - 1) * along) + 1)
+        rows = max(2, round((grid.shape[1] - 1) * along) + 1)
         kept.append(_fewer_rows(grid, vertices, min(rows, grid.shape[1])))
     total = sum(g.shape[0] * 2 * (g.shape[1] - 1) for g in kept)
     share = min(1.0, triangles / max(total, 1))
@@ -107,7 +116,7 @@ def thinned(part: Part, ribbons: Ribbons, triangles: int) -> Part:
         moved[grid[..., 0]], moved[grid[..., -1]] = middle - wider * half, middle + wider * half
         faces.append(strip_faces(grid[:, :-1, :-1], grid[:, :-1, 1:], grid[:, 1:, :-1], grid[:, 1:, 1:]))
     m = replace(part.mesh, vertices=moved)
-    return _of_faces(replace(part, mesh=m), torch.from_numpy(np.concatenate(faces)))
+    return part_of_faces(replace(part, mesh=m), torch.from_numpy(np.concatenate(faces)))
 
 
 def _spread(count: int, share: float) -> np.ndarray:
@@ -136,11 +145,3 @@ def _fewer_rows(grid: np.ndarray, vertices: np.ndarray, rows: int) -> np.ndarray
         mask[lines, out] = False
         kept = kept[mask].reshape(len(grid), -1)
     return np.take_along_axis(grid, kept[..., None], axis=1)
-
-
-def _of_faces(part: Part, faces: torch.Tensor) -> Part:
-    used, inverse = torch.unique(faces, return_inverse=True)
-    m = part.mesh
-    mesh = Mesh(m.vertices[used], inverse.reshape(-1, 3), m.normals[used], m.uv[used], m.material)
-    morphs = part.morphs and MorphTargets(part.morphs.names, part.morphs.deltas[:, used])
-    return replace(part, mesh=mesh, skin=Skin(part.skin.joints[used], part.skin.weights[used]), morphs=morphs)
