@@ -14,15 +14,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatar3d.body.pose import Pose, joint_transforms, skin_transforms
 from avatar3d.rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_matrix, rotation_between
 from avatar3d.structures import Avatar, Clip, Collider, Part, Skeleton
 
-FLATTEST = 0.3
-"""Smallest singular value of a blend that is still inverted; flatter ones are skinned forwards instead."""
+FLATTEST = 0.1
+"""Smallest determinant of a blend that is still inverted; flatter ones are skinned forwards instead. Two joints
+half and half reach it when one is turned by 143 degrees against the other."""
 
 
 class BindError(ValueError):
@@ -56,31 +57,43 @@ def rebound(avatar: Avatar, pose: Pose) -> Avatar:
 
 
 def _rebound_part(part: Part, transforms: Float[Tensor, "J 4 4"]) -> Part:
-    backwards = skin_transforms(part.skin.joints, part.skin.weights, torch.linalg.inv(transforms))
-    forwards = skin_transforms(part.skin.joints, part.skin.weights, transforms)
-    turn, shift = _inverse(backwards, forwards)
+    moving = (transforms != torch.eye(4).to(transforms)).any(dim=(1, 2))
+    rows = (moving[part.skin.joints] & (part.skin.weights > 0)).any(dim=1)
+    if not bool(rows.any()):
+        return part
+    turn, shift = _new_rest(part.skin.joints[rows], part.skin.weights[rows], transforms)
     mesh, morphs = part.mesh, part.morphs
-    vertices = (turn @ mesh.vertices[:, :, None] + shift[:, :, None])[:, :, 0]
-    normals = torch.nn.functional.normalize((turn @ mesh.normals[:, :, None])[:, :, 0], dim=-1)
+    vertices, normals = mesh.vertices.clone(), mesh.normals.clone()
+    vertices[rows] = _turned(turn, mesh.vertices[rows]) + shift
+    normals[rows] = torch.nn.functional.normalize(_turned(turn, mesh.normals[rows]), dim=-1)
     if morphs is not None:
-        moving = (turn - torch.eye(3).to(turn)).abs().amax(dim=(1, 2)) > 1e-7
-        deltas = morphs.deltas.clone()
-        deltas[:, moving] = torch.einsum("vij,mvj->mvi", turn[moving], morphs.deltas[:, moving])
-        morphs = replace(morphs, deltas=deltas)
+        shaped = (morphs.deltas[:, rows] != 0).any(dim=2).any(dim=0)
+        both = torch.nonzero(rows)[shaped, 0]
+        if len(both):
+            deltas = morphs.deltas.clone()
+            deltas[:, both] = _turned(turn[shaped], morphs.deltas[:, both])
+            morphs = replace(morphs, deltas=deltas)
     return replace(part, mesh=replace(mesh, vertices=vertices, normals=normals), morphs=morphs)
 
 
-def _inverse(
-    backwards: Float[Tensor, "V 3 4"], forwards: Float[Tensor, "V 3 4"]
+def _turned(turn: Float[Tensor, "V 3 3"], vectors: Float[Tensor, "*M V 3"]) -> Float[Tensor, "*M V 3"]:
+    return (turn @ vectors[..., None])[..., 0]
+
+
+def _new_rest(
+    joints: Int[Tensor, "V 4"], weights: Float[Tensor, "V 4"], transforms: Float[Tensor, "J 4 4"]
 ) -> tuple[Float[Tensor, "V 3 3"], Float[Tensor, "V 3"]]:
     """Linear and constant part of each vertex's way into the new rest pose."""
+    backwards = skin_transforms(joints, weights, torch.linalg.inv(transforms))
     linear = backwards[:, :, :3]
-    flat = torch.linalg.svdvals(linear)[:, -1] < FLATTEST
-    safe = torch.where(flat[:, None, None], torch.eye(3).to(linear), linear)
-    turn = torch.linalg.inv(safe)
+    flat = torch.linalg.det(linear) < FLATTEST
+    turn = torch.linalg.inv(torch.where(flat[:, None, None], torch.eye(3).to(linear), linear))
     shift = -(turn @ backwards[:, :, 3:])[:, :, 0]
-    turn = torch.where(flat[:, None, None], forwards[:, :, :3], turn)
-    return turn, torch.where(flat[:, None], forwards[:, :, 3], shift)
+    if bool(flat.any()):
+        forwards = skin_transforms(joints, weights, transforms)
+        turn = torch.where(flat[:, None, None], forwards[:, :, :3], turn)
+        shift = torch.where(flat[:, None], forwards[:, :, 3], shift)
+    return turn, shift
 
 
 def _lowest(parts: Sequence[Part]) -> Tensor:

@@ -66,8 +66,8 @@ class BinaryChunk:
             "type": _ELEMENT_TYPES[array.shape[1:]],
         }
         if bounds:
-            columns = array.reshape(len(array), -1)
-            accessor |= {"min": columns.min(axis=0).tolist(), "max": columns.max(axis=0).tolist()}
+            columns = np.ascontiguousarray(array.reshape(len(array), -1).T)
+            accessor |= {"min": columns.min(axis=1).tolist(), "max": columns.max(axis=1).tolist()}
         self.accessors.append(accessor)
         return len(self.accessors) - 1
 

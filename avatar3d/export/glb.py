@@ -57,6 +57,7 @@ def glb_document(
     _check_names([*rig.names, *(part.name for part in avatar.parts)])
     chunk = BinaryChunk()
     materials = MaterialTable(chunk)
+    materials.encode(part.mesh.material for part in avatar.parts)
     nodes = _joint_nodes(rig)
     armature: dict = {"name": "Armature", "children": [b for b, parent in enumerate(rig.parents) if parent < 0]}
     nodes.append(armature)
@@ -210,11 +211,12 @@ def _morph_targets(morphs: MorphTargets | None, chunk: BinaryChunk) -> tuple[lis
     if morphs is None:
         return names, targets
     deltas = _float32(morphs.deltas)
-    for name, delta in zip(morphs.names, deltas, strict=True):
-        offsets = np.where(np.abs(delta).max(axis=1, keepdims=True) >= SMALLEST_OFFSET, delta, np.float32(0))
-        moved = np.flatnonzero(offsets.any(axis=1))
+    moves = (morphs.deltas.detach().cpu().abs() >= SMALLEST_OFFSET).any(dim=2).numpy()
+    for name, delta, rows in zip(morphs.names, deltas, moves, strict=True):
+        moved = np.flatnonzero(rows)
         if len(moved) == 0:
             continue
+        offsets = np.where(rows[:, None], delta, np.float32(0))
         index_bytes = 2 if len(offsets) <= 65536 else 4
         if len(moved) * (12 + index_bytes) < len(offsets) * 12:
             accessor = chunk.add_sparse(offsets, moved)

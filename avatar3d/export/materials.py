@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -12,6 +16,8 @@ from avatar3d.export.binary import BinaryChunk
 from avatar3d.structures import Material
 
 JPEG_QUALITY = 92
+PNG_LEVEL = 4
+"""Of zlib: twice as fast as its usual 6, and hardly larger."""
 SMALL_IMAGE = 128 * 128
 """Up to so many pixels PNG is used: it is exact and hardly larger."""
 
@@ -25,8 +31,19 @@ class MaterialTable:
         self.images: list[dict] = []
         self.samplers = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 10497, "wrapT": 10497}]
         self._chunk = chunk
-        self._texture_of_tensor: dict[tuple[int, bool], tuple[Tensor, int]] = {}
+        self._encoded: dict[tuple[int, bool], tuple[Tensor, tuple[bytes, str]]] = {}
         self._texture_of_bytes: dict[bytes, int] = {}
+
+    def encode(self, materials: Iterable[Material]) -> None:
+        """Encode the textures of materials that will be added, several at a time: encoders release the GIL."""
+        wanted = {}
+        for material in materials:
+            for texture, drop_alpha in _textures(material):
+                wanted[id(texture), drop_alpha] = (texture, drop_alpha)
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            encoded = pool.map(lambda item: encode_image(*item), wanted.values())
+            for (key, (texture, _)), image in zip(wanted.items(), encoded, strict=True):
+                self._encoded[key] = (texture, image)  # holding the tensor keeps its id from being reused
 
     def add(self, material: Material) -> int:
         """Append a material unless an equal one is there; returns its index."""
@@ -61,16 +78,23 @@ class MaterialTable:
 
     def _texture(self, texture: Tensor, drop_alpha: bool) -> int:
         key = (id(texture), drop_alpha)
-        if key in self._texture_of_tensor:
-            return self._texture_of_tensor[key][1]
-        data, mime_type = encode_image(texture, drop_alpha)
+        if key not in self._encoded:
+            self._encoded[key] = (texture, encode_image(texture, drop_alpha))
+        data, mime_type = self._encoded[key][1]
         if data not in self._texture_of_bytes:
             self.images.append({"bufferView": self._chunk.add_view(data), "mimeType": mime_type})
             self.textures.append({"sampler": 0, "source": len(self.images) - 1})
             self._texture_of_bytes[data] = len(self.textures) - 1
-        index = self._texture_of_bytes[data]
-        self._texture_of_tensor[key] = (texture, index)  # holding the tensor keeps its id from being reused
-        return index
+        return self._texture_of_bytes[data]
+
+
+def _textures(material: Material) -> list[tuple[Tensor, bool]]:
+    """The textures of a material, each with whether its alpha is not wanted."""
+    opaque = material.alpha_mode == "OPAQUE"
+    candidates = (
+        (material.base_color_texture, opaque), (material.orm_texture, True), (material.normal_texture, True)
+    )  # fmt: skip
+    return [(texture, drop_alpha) for texture, drop_alpha in candidates if texture is not None]
 
 
 def encode_image(texture: Tensor, drop_alpha: bool) -> tuple[bytes, str]:
@@ -78,7 +102,7 @@ def encode_image(texture: Tensor, drop_alpha: bool) -> tuple[bytes, str]:
 
     PNG if there is alpha to keep or the image is small, JPEG without chroma subsampling otherwise.
     """
-    pixels = np.rint(texture.detach().clamp(0, 1).cpu().numpy() * 255).astype(np.uint8)
+    pixels = texture.detach().clamp(0, 1).mul_(255).round_().to("cpu", torch.uint8).numpy()
     height, width, channels = pixels.shape
     if channels == 4 and drop_alpha:
         pixels = pixels[..., :3]
@@ -86,7 +110,7 @@ def encode_image(texture: Tensor, drop_alpha: bool) -> tuple[bytes, str]:
         pixels = np.repeat(pixels, 3, axis=2)
     stream = io.BytesIO()
     if pixels.shape[2] == 4 or height * width <= SMALL_IMAGE:
-        Image.fromarray(pixels).save(stream, "PNG", compress_level=6)
+        Image.fromarray(pixels).save(stream, "PNG", compress_level=PNG_LEVEL)
         return stream.getvalue(), "image/png"
     Image.fromarray(pixels).save(stream, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return stream.getvalue(), "image/jpeg"

@@ -20,11 +20,8 @@ def vertex_tangents(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray
     orientation = np.sign(area)[:, None]
     along_u = _unit((edge_1 * uv_2[:, 1:] - edge_2 * uv_1[:, 1:]) * orientation)
     along_v = _unit((edge_2 * uv_1[:, :1] - edge_1 * uv_2[:, :1]) * orientation)
-    sum_u, sum_v = np.zeros((len(vertices), 3)), np.zeros((len(vertices), 3))
-    for corner in range(3):
-        angle = _corner_angle(corners, corner)[:, None]
-        np.add.at(sum_u, faces[:, corner], angle * along_u)
-        np.add.at(sum_v, faces[:, corner], angle * along_v)
+    angles = np.stack([_corner_angle(corners, corner) for corner in range(3)], axis=1)
+    sum_u, sum_v = (_sum_per_vertex(faces, angles, along, len(vertices)) for along in (along_u, along_v))
     normals = normals.astype(np.float64)
     tangent = sum_u - normals * (normals * sum_u).sum(axis=1, keepdims=True)
     length = np.linalg.norm(tangent, axis=1, keepdims=True)
@@ -33,8 +30,16 @@ def vertex_tangents(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray
     return np.column_stack([tangent, np.where(upwards < 0, -1.0, 1.0)]).astype(np.float32)
 
 
+def _sum_per_vertex(faces: np.ndarray, angles: np.ndarray, directions: np.ndarray, count: int) -> np.ndarray:
+    """(V, 3) sums of the faces' directions (F, 3) at their corners, weighted by `angles` (F, 3)."""
+    index = faces.reshape(-1)
+    columns = [np.bincount(index, (angles * directions[:, k : k + 1]).reshape(-1), count) for k in range(3)]
+    return np.stack(columns, axis=1)
+
+
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-20)
+    length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return vectors / np.maximum(length, 1e-20)[:, None]
 
 
 def _corner_angle(corners: np.ndarray, corner: int) -> np.ndarray:
