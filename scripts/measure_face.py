@@ -10,13 +10,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import tyro
-from rich.progress import track
 
 from avatar3d.body import lids, lips
 from avatar3d.body.pose import morph_part
 from avatar3d.body.shape import shape_body
-from avatar3d.body.visemes import ARKIT, COMPOSED, VRM_PRESETS, actions_of, with_composed
+from avatar3d.body.visemes import actions_of, with_composed
 from avatar3d.engine.attach import Figure
 from avatar3d.engine.mouth import make_mouth
 from avatar3d.engine.population import sample

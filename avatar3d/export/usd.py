@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,8 @@ from avatar3d.runs import write_bytes
 from avatar3d.structures import Avatar, Clip, Material, MorphTargets, Part, Skeleton
 
 SUFFIXES = (".usdz", ".usdc", ".usda")
-TIME_CODES = 30.0
-"""Per second."""
+TIME_CODES = 24.0
+"""Per second: USD's default, which readers assume that ignore the rate."""
 SMALLEST_OFFSET = 1e-5
 """Metres. A vertex that a face shape moves less than this along each axis stays where it is."""
 ROOT = "/Avatar"
@@ -98,7 +99,7 @@ def _fill(stage, avatar: Avatar, record: dict, clips: Sequence[Clip], textures: 
     if clips:
         stage.SetStartTimeCode(0)
         stage.SetEndTimeCode(float(clips[0].times[-1]) * TIME_CODES)
-    materials: dict[int, tuple[Material, str]] = {}
+    materials: dict[_Looks, str] = {}
     bounds = []
     for part in avatar.parts:
         name = _identifier(part.name)
@@ -107,13 +108,12 @@ def _fill(stage, avatar: Avatar, record: dict, clips: Sequence[Clip], textures: 
         taken.add(name)
         mesh = _mesh(stage, f"{ROOT}/{name}", part, skeleton.GetPath())
         bounds += [mesh.GetExtentAttr().Get()[0], mesh.GetExtentAttr().Get()[1]]
-        material = part.mesh.material
-        if id(material) not in materials:
-            used = {path.rpartition("/")[2] for _, path in materials.values()}
-            place = f"{ROOT}/Materials/{free_name(_identifier(material.name), used)}"
-            _material(stage, place, material, textures, folder)
-            materials[id(material)] = (material, place)
-        _bind_material(stage, mesh, materials[id(material)][1])
+        looks = _Looks.of(part.mesh.material, textures)
+        if looks not in materials:
+            used = {path.rpartition("/")[2] for path in materials.values()}
+            materials[looks] = f"{ROOT}/Materials/{free_name(_identifier(looks.name), used)}"
+            _material(stage, materials[looks], looks, folder)
+        _bind_material(stage, mesh, materials[looks])
     if bounds:
         corners = np.array(bounds, dtype=np.float32)
         root.CreateExtentAttr([tuple(corners.min(0).tolist()), tuple(corners.max(0).tolist())])
@@ -261,7 +261,42 @@ def _float32(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().contiguous().numpy().astype(np.float32)
 
 
-def _material(stage, path: str, material: Material, textures: TextureFiles, folder: str) -> None:
+@dataclass(frozen=True)
+class _Looks:
+    """A material whose textures are names of files, so that equal ones are found."""
+
+    name: str
+    base_color: tuple[float, float, float, float]
+    roughness: float
+    metallic: float
+    alpha_mode: str
+    alpha_cutoff: float
+    color: str | None
+    has_alpha: bool
+    normal: str | None
+    orm: str | None
+
+    @staticmethod
+    def of(material: Material, textures: TextureFiles) -> _Looks:
+        def file(texture: Tensor | None, kind: str, drop_alpha: bool) -> str | None:
+            return None if texture is None else textures.add(texture, f"{material.name}_{kind}", drop_alpha)
+
+        color, opaque = material.base_color_texture, material.alpha_mode == "OPAQUE"
+        return _Looks(
+            name=material.name,
+            base_color=material.base_color,
+            roughness=material.roughness,
+            metallic=material.metallic,
+            alpha_mode=material.alpha_mode,
+            alpha_cutoff=material.alpha_cutoff,
+            color=file(color, "color", opaque),
+            has_alpha=not opaque and color is not None and color.shape[2] == 4,
+            normal=file(material.normal_texture, "normal", True),
+            orm=file(material.orm_texture, "orm", True),
+        )
+
+
+def _material(stage, path: str, looks: _Looks, folder: str) -> None:
     """A UsdPreviewSurface with glTF's metallic-roughness meaning."""
     from pxr import Gf, Sdf, UsdShade
 
@@ -274,10 +309,9 @@ def _material(stage, path: str, material: Material, textures: TextureFiles, fold
     reader.CreateIdAttr("UsdPrimvarReader_float2")
     reader.CreateInput("varname", kinds.String).Set("st")
 
-    def look_up(name: str, texture: Tensor, space: str, scale, bias, drop_alpha: bool) -> UsdShade.Shader:
+    def look_up(name: str, file: str, space: str, scale: Sequence[float], bias: Sequence[float] = (0, 0, 0, 0)):
         shader = UsdShade.Shader.Define(stage, f"{path}/{name}")
         shader.CreateIdAttr("UsdUVTexture")
-        file = textures.add(texture, f"{material.name}_{name.lower()}", drop_alpha)
         shader.CreateInput("file", kinds.Asset).Set(f"./{folder}/{file}")
         shader.CreateInput("sourceColorSpace", kinds.Token).Set(space)
         shader.CreateInput("scale", kinds.Float4).Set(Gf.Vec4f(*scale))
@@ -288,35 +322,30 @@ def _material(stage, path: str, material: Material, textures: TextureFiles, fold
         shader.CreateInput("st", kinds.Float2).ConnectToSource(st)
         return shader
 
-    def connect(name: str, kind, shader: UsdShade.Shader, channels: str) -> None:
+    def connect(name: str, kind, shader, channels: str) -> None:
         wide = {"rgb": kinds.Float3}.get(channels, kinds.Float)
         surface.CreateInput(name, kind).ConnectToSource(shader.CreateOutput(channels, wide))
 
-    color = srgb_to_linear(torch.tensor(material.base_color[:3])).tolist()
-    alpha = material.base_color[3]
-    opaque = material.alpha_mode == "OPAQUE"
-    texture = material.base_color_texture
-    if texture is None:
+    color = srgb_to_linear(torch.tensor(looks.base_color[:3])).tolist()
+    alpha = looks.base_color[3]
+    surface.CreateInput("opacity", kinds.Float).Set(1.0 if looks.alpha_mode == "OPAQUE" else alpha)
+    if looks.color is None:
         surface.CreateInput("diffuseColor", kinds.Color3f).Set(Gf.Vec3f(*color))
     else:
-        base = look_up("Color", texture, "sRGB", (*color, alpha), (0, 0, 0, 0), opaque)
+        base = look_up("Color", looks.color, "sRGB", (*color, alpha))
         connect("diffuseColor", kinds.Color3f, base, "rgb")
-    if not opaque and texture is not None and texture.shape[2] == 4:
-        connect("opacity", kinds.Float, base, "a")
-    else:
-        surface.CreateInput("opacity", kinds.Float).Set(1.0 if opaque else alpha)
-    if material.alpha_mode == "MASK":
-        surface.CreateInput("opacityThreshold", kinds.Float).Set(material.alpha_cutoff)
-    if material.orm_texture is None:
-        surface.CreateInput("roughness", kinds.Float).Set(material.roughness)
-        surface.CreateInput("metallic", kinds.Float).Set(material.metallic)
-    else:
-        scale = (1.0, material.roughness, material.metallic, 1.0)
-        orm = look_up("Surface_Properties", material.orm_texture, "raw", scale, (0, 0, 0, 0), True)
+        if looks.has_alpha:
+            connect("opacity", kinds.Float, base, "a")
+    if looks.alpha_mode == "MASK":
+        surface.CreateInput("opacityThreshold", kinds.Float).Set(looks.alpha_cutoff)
+    surface.CreateInput("roughness", kinds.Float).Set(looks.roughness)
+    surface.CreateInput("metallic", kinds.Float).Set(looks.metallic)
+    if looks.orm is not None:
+        orm = look_up("Properties", looks.orm, "raw", (1.0, looks.roughness, looks.metallic, 1.0))
         for name, channel in (("occlusion", "r"), ("roughness", "g"), ("metallic", "b")):
             connect(name, kinds.Float, orm, channel)
-    if material.normal_texture is not None:
-        bumps = look_up("Normal", material.normal_texture, "raw", (2, 2, 2, 1), (-1, -1, -1, 0), True)
+    if looks.normal is not None:
+        bumps = look_up("Normal", looks.normal, "raw", (2, 2, 2, 1), (-1, -1, -1, 0))
         connect("normal", kinds.Normal3f, bumps, "rgb")
 
 

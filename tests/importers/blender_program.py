@@ -26,7 +26,7 @@ def import_file(path: str) -> None:
             Path(copy).write_bytes(Path(path).read_bytes())
         bpy.ops.import_scene.gltf(filepath=copy)
     elif suffix == ".fbx":
-        bpy.ops.import_scene.fbx(filepath=path)
+        bpy.ops.import_scene.fbx(filepath=path, anim_offset=0.0)
     elif suffix in (".usd", ".usdc", ".usdz"):
         bpy.ops.wm.usd_import(filepath=path)
     elif suffix == ".obj":
@@ -53,6 +53,7 @@ def report(job: dict) -> dict:
         "played": [],
     }
     for moment in job.get("moments", []):
+        _choose_action(moment["clip"])
         frame = moment["seconds"] * bpy.context.scene.render.fps
         bpy.context.scene.frame_set(int(frame), subframe=frame % 1)
         seen["played"].append(evaluated(meshes, job["samples"]))
@@ -72,10 +73,22 @@ def _animations(armatures: list) -> list[dict]:
     """What moves the armature; Blender's own names of actions are the clip's and the moved object's."""
     fps = bpy.context.scene.render.fps
     tracks = [track for o in armatures if o.animation_data for track in o.animation_data.nla_tracks]
-    return [
-        {"name": track.name, "seconds": (track.strips[0].frame_end - track.strips[0].frame_start) / fps}
-        for track in tracks
-    ]
+    spans = [(track.name, track.strips[0].frame_start, track.strips[0].frame_end) for track in tracks]
+    if not spans:  # FBX and USD files come as actions; those of FBX files are "<thing>|<clip>"
+        playing = [o.animation_data.action.name for o in armatures if o.animation_data]
+        things = {name.partition("|")[0] for name in playing}
+        actions = [a for a in bpy.data.actions if a.name in playing or a.name.partition("|")[0] in things]
+        spans = [(a.name.rpartition("|")[2], *a.frame_range) for a in actions]
+    return [{"name": name, "seconds": (end - start) / fps} for name, start, end in spans]
+
+
+def _choose_action(clip: str) -> None:
+    """Of an FBX file's many actions let each thing play that of the clip."""
+    for thing in [*bpy.data.objects, *bpy.data.shape_keys]:
+        data = thing.animation_data
+        if data and data.action and "|" in data.action.name:
+            data.action = bpy.data.actions[f"{data.action.name.partition('|')[0]}|{clip}"]
+            data.action_slot = data.action.slots[0]
 
 
 def _mesh(o: bpy.types.Object) -> dict:
