@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -160,7 +161,17 @@ def rebased(clip: Clip, from_skeleton: Skeleton, to_skeleton: Skeleton) -> Clip:
     """
     if from_skeleton.names != to_skeleton.names:
         raise MotionError("the skeletons have different joints; retarget the clip instead")
-    return with_bind_turns(clip, to_skeleton, bind_turns(from_skeleton, to_skeleton))
+    turns = bind_turns(from_skeleton, to_skeleton)
+    moved = with_bind_turns(clip, to_skeleton, turns)
+    before, after = from_skeleton.positions.double(), to_skeleton.positions.double()
+    offsets = dict(moved.translations)
+    for index, (name, parent) in enumerate(zip(to_skeleton.names, to_skeleton.parents, strict=True)):
+        expected = before[index] if parent < 0 else turns[parent] @ (before[index] - before[parent])
+        actual = after[index] if parent < 0 else after[index] - after[parent]
+        if (shift := expected - actual).norm() > 1e-6:
+            own = offsets.get(name, torch.zeros(len(clip.times), 3))
+            offsets[name] = own.to(clip.times) + shift.to(clip.times)
+    return replace(moved, translations=offsets)
 
 
 def with_bind_turns(clip: Clip, to_skeleton: Skeleton, turns: Float[Tensor, "J 3 3"]) -> Clip:

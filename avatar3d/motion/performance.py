@@ -28,7 +28,12 @@ from avatar3d.motion.kinematics import (
     unit,
     with_bind_turns,
 )
-from avatar3d.rotations import axis_angle_to_quaternion, matrix_to_quaternion, slerp
+from avatar3d.rotations import (
+    axis_angle_to_matrix,
+    axis_angle_to_quaternion,
+    matrix_to_quaternion,
+    slerp,
+)
 from avatar3d.structures import Avatar, Clip, Skeleton
 
 FPS = 30
@@ -212,31 +217,50 @@ def closed(values: Float[Tensor, T * C]) -> Float[Tensor, T * C]:
 def a_pose(skeleton: Skeleton) -> tuple[Float[Tensor, "J 3 3"] | None, Skeleton]:
     """A skeleton whose arms rest as the template's, and the turns that lead from it to the given one.
 
-    None when the arms are there already, but for what a person's build makes of them.
+    None when the arms are there already, but for what a person's build makes of them. Between a palm that faces
+    the body and one that faces down the forearm rolls half of the way, the wrist the rest.
     """
+    names, positions = skeleton.names, skeleton.positions.double()
     template = load_template()
-    heads = dict(zip(template.bone_names, template.bone_heads.double(), strict=True))
-    positions = skeleton.positions.double()
-    turns = torch.eye(3, dtype=torch.float64).repeat(len(positions), 1, 1)
-    index = {name: n for n, name in enumerate(skeleton.names)}
+    wanted = dict(zip(template.bone_names, template.bone_heads.double(), strict=True))
+    own = dict(zip(names, positions, strict=True))
+    turned: dict[str, Float[Tensor, "3 3"]] = {}
     far = 0.0
-    for n, (name, parent) in enumerate(zip(skeleton.names, skeleton.parents, strict=True)):
-        if parent >= 0:
-            turns[n] = turns[parent]
-        for side, _ in SIDES:
-            for bone, end in (("UpperArm", "LowerArm"), ("LowerArm", "Hand")):
-                if name == f"{side}{bone}":
-                    wanted = heads[f"{side}{end}"] - heads[name]
-                    own = positions[index[f"{side}{end}"]] - positions[n]
-                    far = max(far, math.acos(max(-1.0, min(1.0, float(unit(wanted) @ unit(own))))))
-                    turns[n] = turn_between(turns[n] @ wanted, own) @ turns[n]
+    for side, _ in SIDES:
+        carried = torch.eye(3, dtype=torch.float64)
+        for bone, end in ((f"{side}UpperArm", f"{side}LowerArm"), (f"{side}LowerArm", f"{side}Hand")):
+            before, after = unit(wanted[end] - wanted[bone]), unit(own[end] - own[bone])
+            far = max(far, math.acos(max(-1.0, min(1.0, float(before @ after)))))
+            carried = turned[bone] = turn_between(carried @ before, after) @ carried
+        if {f"{side}{finger}Proximal" for finger in ("Index", "Middle", "Little")} <= set(names):
+            turned |= _turned_hand(side, wanted, own, carried)
     if far < SAME_BIND:
         return None, skeleton
+    turns = torch.eye(3, dtype=torch.float64).repeat(len(names), 1, 1)
     places = positions.clone()
-    for n, parent in enumerate(skeleton.parents):
+    for n, (name, parent) in enumerate(zip(names, skeleton.parents, strict=True)):
         if parent >= 0:
+            turns[n] = turned.get(name, turns[parent])
             places[n] = places[parent] + turns[parent].T @ (positions[n] - positions[parent])
     return turns, replace(skeleton, positions=places.to(skeleton.positions))
+
+
+def _turned_hand(
+    side: str, wanted: dict[str, Tensor], own: dict[str, Tensor], forearm: Float[Tensor, "3 3"]
+) -> dict[str, Float[Tensor, "3 3"]]:
+    """Turns of hand and forearm that take the template's palm to the given one."""
+
+    def palm(heads: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        along = heads[f"{side}MiddleProximal"] - heads[f"{side}Hand"]
+        return along, heads[f"{side}IndexProximal"] - heads[f"{side}LittleProximal"]
+
+    axis = unit(own[f"{side}Hand"] - own[f"{side}LowerArm"])
+    across, goal = (v - (v @ axis) * axis for v in (forearm @ palm(wanted)[1], palm(own)[1]))
+    roll = torch.atan2(torch.linalg.cross(across, goal) @ axis, across @ goal)
+    return {
+        f"{side}LowerArm": axis_angle_to_matrix(0.5 * roll * axis) @ forearm,
+        f"{side}Hand": limb_frame(*palm(own)) @ limb_frame(*palm(wanted)).T,
+    }
 
 
 def waves(
