@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from avatar3d.body.bind import in_t_pose
 from avatar3d.body.pose import joint_transforms, skin_points
 from avatar3d.engine.build import build_avatar
 from avatar3d.motion.clips import CLIPS, make_clip
@@ -37,32 +38,6 @@ def person(request, people) -> Avatar:
 @pytest.fixture(params=CLIPS)
 def name(request) -> str:
     return request.param
-
-
-def t_posed(skeleton: Skeleton) -> Skeleton:
-    """The same bones with the arms straight out to the sides."""
-    positions = skeleton.positions.double().clone()
-    turns = torch.eye(3).double().repeat(len(positions), 1, 1)
-    index = {name: n for n, name in enumerate(skeleton.names)}
-    for n, (name, parent) in enumerate(zip(skeleton.names, skeleton.parents, strict=True)):
-        if parent >= 0:
-            turns[n] = turns[parent]
-            offset = (skeleton.positions[n] - skeleton.positions[parent]).double()
-            positions[n] = positions[parent] + turns[parent] @ offset
-        for side, sign in (("left", 1.0), ("right", -1.0)):
-            for bone, end in (("UpperArm", "LowerArm"), ("LowerArm", "Hand")):
-                if name == f"{side}{bone}":
-                    now = turns[n] @ (skeleton.positions[index[f"{side}{end}"]] - skeleton.positions[n]).double()
-                    turns[n] = _between(now, torch.tensor([sign, 0.0, 0.0]).double()) @ turns[n]
-    return replace(skeleton, positions=positions.to(skeleton.positions))
-
-
-def _between(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Rodrigues' formula, spelled out."""
-    a, b = a / a.norm(), b / b.norm()
-    axis = torch.linalg.cross(a, b)
-    K = torch.tensor([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    return torch.eye(3).double() + K + K @ K / (1 + a @ b)
 
 
 def test_clips_are_well_formed(person, name):
@@ -184,7 +159,7 @@ def test_out_of_reach_is_approached():
 def test_rebased_clips_move_joints_to_the_same_places(people, name):
     person = people["woman"]
     clip = make_clip(name, person, seed=4)
-    other = t_posed(person.skeleton)
+    other = in_t_pose(person).skeleton
     moved = rebased(clip, person.skeleton, other)
     _, before = clip_frames(person.skeleton, clip)
     _, after = clip_frames(other, moved)
@@ -195,7 +170,7 @@ def test_rebased_clips_move_joints_to_the_same_places(people, name):
 def test_clips_made_for_a_t_pose_look_like_those_for_an_a_pose(people, name):
     """Directions of the limbs in space do not depend on the bind pose, but for what build does to an A pose."""
     person = people["woman"]
-    other = replace(person, skeleton=t_posed(person.skeleton))
+    other = in_t_pose(person)
     assert a_pose(person.skeleton)[0] is None and a_pose(other.skeleton)[0] is not None
     _, before = clip_frames(person.skeleton, make_clip(name, person, seed=4))
     _, after = clip_frames(other.skeleton, make_clip(name, other, seed=4))

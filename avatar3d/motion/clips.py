@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from avatar3d.motion.dance import dance
 from avatar3d.motion.idle import idle, nod
 from avatar3d.motion.kinematics import MotionError
+from avatar3d.motion.talk import talk
 from avatar3d.motion.walk import walk
 from avatar3d.motion.wave import wave
 from avatar3d.structures import Avatar, Clip
@@ -15,6 +17,8 @@ CLIPS: dict[str, Callable[[Avatar, int, float | None], Clip]] = {
     "wave": wave,
     "nod": nod,
     "walk": walk,
+    "talk": talk,
+    "dance": dance,
 }
 LONGEST = 120.0
 """Seconds."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from avatar3d.body.pose import relaxed_pose
 from avatar3d.body.template import load_template
+from avatar3d.motion.expressions import WITH_BLINKS, relieved
 from avatar3d.motion.kinematics import (
     MotionError,
     composed,
@@ -192,7 +193,7 @@ class Performance:
         dtype = self.avatar.skeleton.positions.dtype
         device = self.avatar.skeleton.positions.device
         rotations = {joint: continuous(unit_quaternion(q)) for joint, q in self.rotations.items()}
-        tracks = [rotations, self.offsets, self.face]
+        tracks = [rotations, self.offsets, self._whole_face()]
         if loops:
             tracks = [{key: closed(values) for key, values in track.items()} for track in tracks]
         rotations, offsets, face = (
@@ -200,6 +201,13 @@ class Performance:
         )
         clip = Clip(name, self.times.to(device, dtype), rotations, offsets, face, loops)
         return clip if self.turns is None else with_bind_turns(clip, self.avatar.skeleton, self.turns)
+
+
+    def _whole_face(self) -> dict[str, Curve]:
+        """Face weights that never fall below the face that the avatar wears, and lids that close once."""
+        worn = {name: torch.full_like(self.times, weight) for name, weight in self.avatar.expression.items()}
+        face = {name: torch.maximum(w, worn[name]) if name in worn else w for name, w in self.face.items()}
+        return relieved(face | {name: w for name, w in worn.items() if name.startswith(WITH_BLINKS)})
 
 
 def unit_quaternion(q: Float[Tensor, "T 4"]) -> Float[Tensor, "T 4"]:

@@ -14,7 +14,7 @@ from typing import IO
 
 import imageio_ffmpeg
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 QUALITY = ("-preset", "medium", "-crf", "18")
 
@@ -69,3 +69,39 @@ def _encoder_error(path: Path, log: IO[bytes]) -> OSError:
     words = log.read().decode(errors="replace").strip()
     full = "No space left" in words or "File too large" in words
     return OSError(errno.ENOSPC if full else errno.EIO, f"ffmpeg could not write the clip: {words}", str(path))
+
+
+class SoundFileError(ValueError):
+    """A file without sound that can be used, with the reason and the remedy."""
+
+
+def read_sound(path: Path | str, rate: int, longest: float) -> Float[np.ndarray, " N"]:
+    """The sound of an audio or video file: mono, `rate` samples per second, in [-1, 1].
+
+    Raises `SoundFileError` when the file is missing, holds no sound, is broken, empty or longer than `longest`
+    seconds.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SoundFileError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise SoundFileError(f"{path}: the file is empty; record it again")
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", "-i", f"file:{path}",
+        "-vn", "-t", f"{longest + 1:g}", "-ac", "1", "-ar", str(rate), "-f", "f32le", "-",
+    ]  # fmt: skip
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True)
+    if done.returncode != 0:
+        words = done.stderr.decode(errors="replace").strip().splitlines()
+        raise SoundFileError(
+            f"{path}: can not be read as sound ({words[-1] if words else 'no reason given'}); "
+            "use WAV, MP3, OGG, FLAC, M4A or a video with a sound track"
+        )
+    sound = np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], dtype="<f4").astype(np.float64)
+    if len(sound) < rate // 20:
+        raise SoundFileError(f"{path}: holds less than 0.05 seconds of sound; is it whole?")
+    if len(sound) > longest * rate:
+        raise SoundFileError(f"{path}: is longer than {longest:g} seconds; cut it")
+    if not np.isfinite(sound).all():
+        raise SoundFileError(f"{path}: has samples that are not numbers; export it again")
+    return sound.clip(-1.0, 1.0)
