@@ -61,9 +61,7 @@ def _move_arm(
 ) -> None:
     """Bent elbows that pump beside the ribs; in the second half of a round each arm is up for two beats."""
     pump = torch.sin(math.pi * beat + (0.0 if side == "left" else math.pi))
-    upper = torch.stack(
-        [sign * (0.42 + 0.10 * bounce), -0.85 + 0.1 * pump, 0.12 - 0.30 * spirit * pump], dim=-1
-    )
+    upper = torch.stack([sign * (0.42 + 0.10 * bounce), -0.85 + 0.1 * pump, 0.12 - 0.30 * spirit * pump], dim=-1)
     lower = torch.stack([sign * (-0.28 + 0.12 * pump), 0.28 + 0.25 * bounce, 0.85 - 0.1 * pump], dim=-1)
     p.place_arm(side, upper, lower, torch.ones_like(beat))
     begin = 4.0 if side == "right" else 6.0

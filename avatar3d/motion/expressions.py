@@ -35,9 +35,10 @@ def read_expression(text: str) -> dict[str, float]:
             raise MotionError(f"the weight of {name!r} is a number from 0 to 1, not {number!r}")
         if name not in VRM_PRESETS and name not in ARKIT and name not in COMPOSED:
             raise MotionError(
-                f"no expression {name!r}; use {', '.join(FEELINGS)}, or ARKit names with a weight such as jawOpen=0.4"
+                f"no expression {name!r}; use {', '.join(FEELINGS)}, or an ARKit name such as jawOpen=0.4"
             )
-        for action, share in VRM_PRESETS.get(name, actions_of({name: 1.0}) if name not in VRM_PRESETS else {}).items():
+        shares = VRM_PRESETS[name] if name in VRM_PRESETS else actions_of({name: 1.0})
+        for action, share in shares.items():
             total[action] = min(1.0, total.get(action, 0.0) + weight * share)
     return total
 

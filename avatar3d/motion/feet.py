@@ -154,3 +154,37 @@ def stand(
     performance.offsets["hips"][:, 1] += limit_hips(performance, ankles) - give
     for side, _ in SIDES:
         performance.place_leg(side, ankles[side], attitudes[side])
+
+
+def lowest_soles(performance: Performance, side: str) -> Curve:
+    """Height of a foot's lowest vertex over the ground in every key frame, metres."""
+    points, toes, pivot = (
+        None if x is None else torch.from_numpy(x) for x in _sole_points(performance.avatar, side)
+    )
+    assert points is not None and toes is not None
+    names = performance.skeleton.names
+    world, places = performance.frames_of_joints()
+    foot = names.index(f"{side}Foot")
+    heights = (world[:, foot] @ points.T)[:, 1] + places[:, foot, 1, None]
+    if pivot is not None:
+        toe = names.index(f"{side}Toes")
+        bent = (world[:, toe] @ (points - pivot).T)[:, 1] + places[:, toe, 1, None]
+        heights = (1 - toes) * heights + toes * bent
+    return heights.amin(dim=1)
+
+
+def lift_sunk_feet(performance: Performance) -> None:
+    """Bend the legs where a sole is below the ground, so that it stands on it."""
+    names = performance.skeleton.names
+    for side, _ in SIDES:
+        sunk = (-lowest_soles(performance, side)).clamp_min(0.0)
+        if bool((sunk > 1e-4).any()):
+            world, places = performance.frames_of_joints()
+            foot = names.index(f"{side}Foot")
+            before = {n: performance.rotations[n] for n in (f"{side}UpperLeg", f"{side}LowerLeg", f"{side}Foot")}
+            ankle = places[:, foot].clone()
+            ankle[:, 1] += sunk
+            performance.place_leg(side, ankle, world[:, foot])
+            for name, rotation in before.items():
+                fixed = performance.rotations[name]
+                performance.rotations[name] = torch.where((sunk > 1e-4)[:, None], fixed, rotation)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -12,11 +13,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatar3d.rotations import matrix_to_quaternion, quaternion_multiply, quaternion_to_matrix
+from avatar3d.rotations import (
+    axis_angle_to_matrix,
+    matrix_to_quaternion,
+    quaternion_multiply,
+    quaternion_to_matrix,
+)
 from avatar3d.structures import Clip, Skeleton
 
 STRAIGHT = 0.9995
 """A limb is stretched to no more than this share of its length, so that its bend has a direction."""
+
+
+FINGERS = ("Thumb", "Index", "Middle", "Ring", "Little")
 
 
 class MotionError(ValueError):
@@ -152,6 +161,59 @@ def bind_turns(from_skeleton: Skeleton, to_skeleton: Skeleton) -> Float[Tensor, 
         else:
             turns[index] = fitted_turn(torch.stack(before), torch.stack(after)) @ carried
     return turns
+
+
+def arm_turns(
+    side: str, wanted: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> dict[str, Float[Tensor, "3 3"]]:
+    """World turns that take an arm from the rest joints `wanted` to the rest joints `own`.
+
+    Between a palm that faces the body and one that faces down the forearm rolls half of the way, the wrist the
+    rest. Joints without a turn of their own follow the one above.
+    """
+    carried = torch.eye(3, dtype=torch.float64)
+    turned = {}
+    for bone, end in ((f"{side}UpperArm", f"{side}LowerArm"), (f"{side}LowerArm", f"{side}Hand")):
+        if end in own:
+            carried = turn_between(carried @ (wanted[end] - wanted[bone]), own[end] - own[bone]) @ carried
+        turned[bone] = carried
+    turned[f"{side}Hand"] = carried
+    knuckles = [f"{side}{finger}Proximal" for finger in ("Index", "Middle", "Little")]
+    if all(name in wanted and name in own for name in (f"{side}Hand", *knuckles)):
+        turned |= _turned_hand(side, wanted, own, carried)
+    for finger in FINGERS:
+        carried = turned[f"{side}Hand"]
+        for segment, following in itertools.pairwise((*segments_of(finger), "")):
+            bone, end = f"{side}{finger}{segment}", f"{side}{finger}{following}"
+            if all(name in heads for name in (bone, end) for heads in (wanted, own)):
+                carried = turn_between(carried @ (wanted[end] - wanted[bone]), own[end] - own[bone]) @ carried
+            turned[bone] = carried
+    return turned
+
+
+def segments_of(finger: str) -> tuple[str, str, str]:
+    """Names of a finger's joints from the palm outwards."""
+    if finger == "Thumb":
+        return ("Metacarpal", "Proximal", "Distal")
+    return ("Proximal", "Intermediate", "Distal")
+
+
+def _turned_hand(
+    side: str, wanted: Mapping[str, Tensor], own: Mapping[str, Tensor], forearm: Float[Tensor, "3 3"]
+) -> dict[str, Float[Tensor, "3 3"]]:
+    """Turns of hand and forearm that take the template's palm to the given one."""
+
+    def palm(heads: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        along = heads[f"{side}MiddleProximal"] - heads[f"{side}Hand"]
+        return along, heads[f"{side}IndexProximal"] - heads[f"{side}LittleProximal"]
+
+    axis = unit(own[f"{side}Hand"] - own[f"{side}LowerArm"])
+    across, goal = (v - (v @ axis) * axis for v in (forearm @ palm(wanted)[1], palm(own)[1]))
+    roll = torch.atan2(torch.linalg.cross(across, goal) @ axis, across @ goal)
+    return {
+        f"{side}LowerArm": axis_angle_to_matrix(0.5 * roll * axis) @ forearm,
+        f"{side}Hand": limb_frame(*palm(own)) @ limb_frame(*palm(wanted)).T,
+    }
 
 
 def rebased(clip: Clip, from_skeleton: Skeleton, to_skeleton: Skeleton) -> Clip:

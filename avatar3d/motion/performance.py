@@ -19,18 +19,17 @@ from avatar3d.body.template import load_template
 from avatar3d.motion.expressions import WITH_BLINKS, relieved
 from avatar3d.motion.kinematics import (
     MotionError,
+    arm_turns,
     composed,
     continuous,
     joint_frames,
     limb_frame,
     local_rotations,
-    turn_between,
     two_bone,
     unit,
     with_bind_turns,
 )
 from avatar3d.rotations import (
-    axis_angle_to_matrix,
     axis_angle_to_quaternion,
     matrix_to_quaternion,
     slerp,
@@ -202,7 +201,6 @@ class Performance:
         clip = Clip(name, self.times.to(device, dtype), rotations, offsets, face, loops)
         return clip if self.turns is None else with_bind_turns(clip, self.avatar.skeleton, self.turns)
 
-
     def _whole_face(self) -> dict[str, Curve]:
         """Face weights that never fall below the face that the avatar wears, and lids that close once."""
         worn = {name: torch.full_like(self.times, weight) for name, weight in self.avatar.expression.items()}
@@ -225,8 +223,7 @@ def closed(values: Float[Tensor, T * C]) -> Float[Tensor, T * C]:
 def a_pose(skeleton: Skeleton) -> tuple[Float[Tensor, "J 3 3"] | None, Skeleton]:
     """A skeleton whose arms rest as the template's, and the turns that lead from it to the given one.
 
-    None when the arms are there already, but for what a person's build makes of them. Between a palm that faces
-    the body and one that faces down the forearm rolls half of the way, the wrist the rest.
+    None when the arms are there already, but for what a person's build makes of them.
     """
     names, positions = skeleton.names, skeleton.positions.double()
     template = load_template()
@@ -235,13 +232,10 @@ def a_pose(skeleton: Skeleton) -> tuple[Float[Tensor, "J 3 3"] | None, Skeleton]
     turned: dict[str, Float[Tensor, "3 3"]] = {}
     far = 0.0
     for side, _ in SIDES:
-        carried = torch.eye(3, dtype=torch.float64)
+        turned |= arm_turns(side, wanted, own)
         for bone, end in ((f"{side}UpperArm", f"{side}LowerArm"), (f"{side}LowerArm", f"{side}Hand")):
-            before, after = unit(wanted[end] - wanted[bone]), unit(own[end] - own[bone])
-            far = max(far, math.acos(max(-1.0, min(1.0, float(before @ after)))))
-            carried = turned[bone] = turn_between(carried @ before, after) @ carried
-        if {f"{side}{finger}Proximal" for finger in ("Index", "Middle", "Little")} <= set(names):
-            turned |= _turned_hand(side, wanted, own, carried)
+            cosine = float(unit(wanted[end] - wanted[bone]) @ unit(own[end] - own[bone]))
+            far = max(far, math.acos(max(-1.0, min(1.0, cosine))))
     if far < SAME_BIND:
         return None, skeleton
     turns = torch.eye(3, dtype=torch.float64).repeat(len(names), 1, 1)
@@ -251,24 +245,6 @@ def a_pose(skeleton: Skeleton) -> tuple[Float[Tensor, "J 3 3"] | None, Skeleton]
             turns[n] = turned.get(name, turns[parent])
             places[n] = places[parent] + turns[parent].T @ (positions[n] - positions[parent])
     return turns, replace(skeleton, positions=places.to(skeleton.positions))
-
-
-def _turned_hand(
-    side: str, wanted: dict[str, Tensor], own: dict[str, Tensor], forearm: Float[Tensor, "3 3"]
-) -> dict[str, Float[Tensor, "3 3"]]:
-    """Turns of hand and forearm that take the template's palm to the given one."""
-
-    def palm(heads: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        along = heads[f"{side}MiddleProximal"] - heads[f"{side}Hand"]
-        return along, heads[f"{side}IndexProximal"] - heads[f"{side}LittleProximal"]
-
-    axis = unit(own[f"{side}Hand"] - own[f"{side}LowerArm"])
-    across, goal = (v - (v @ axis) * axis for v in (forearm @ palm(wanted)[1], palm(own)[1]))
-    roll = torch.atan2(torch.linalg.cross(across, goal) @ axis, across @ goal)
-    return {
-        f"{side}LowerArm": axis_angle_to_matrix(0.5 * roll * axis) @ forearm,
-        f"{side}Hand": limb_frame(*palm(own)) @ limb_frame(*palm(wanted)).T,
-    }
 
 
 def waves(

@@ -15,7 +15,7 @@ from scipy.linalg import solve_toeplitz
 from scipy.ndimage import gaussian_filter1d, grey_closing, median_filter
 from scipy.signal import resample_poly
 
-from avatar3d.render.clips import SoundFileError, read_sound
+from avatar3d.render.clips import read_sound
 
 Track = Float[np.ndarray, " N"]
 
@@ -40,7 +40,7 @@ LIP_HUM = (280.0, 1300.0)
 """Hz: the first two resonances of m are lower than these; the second of n is higher (Fant 1960)."""
 FORMANT_RATE = 10000
 ORDER = 10
-"""Two poles per kHz (Markel and Gray, "Linear Prediction of Speech", 1976); more follow the pitch of high voices."""
+"""Two poles per kHz (Markel and Gray, "Linear Prediction of Speech", 1976); more would follow high pitches."""
 THIRD_FORMANT = 2550.0
 """Of the throat that `VOWELS` are written for, Hz; other throats are scaled to it."""
 VOWELS = {
@@ -238,7 +238,7 @@ def _add_nasals(weights: np.ndarray, color: _Color, found: np.ndarray, soft: np.
 
 
 def _add_closures(weights: np.ndarray, active: np.ndarray, before: np.ndarray) -> None:
-    """Short silences: lips where the sound around is rounded or dark, else the tongue (locus theory, Delattre 1955)."""
+    """Short silences: lips where the sound around is dark, else the tongue (locus theory, Delattre 1955)."""
     dark = [VISEMES.index(name) for name in ("viseme_aa", "viseme_O", "viseme_U")]
     for start, end in _runs(~active):
         if start > 0 and end < len(active) and GAPS[0] <= (end - start) * HOP <= GAPS[1]:
@@ -296,5 +296,3 @@ def babble(seconds: float, generator: np.random.Generator) -> Speech:
             at, syllable = at + onset + vowel, syllable + 1
         at += generator.uniform(0.25, 0.6)
     return Speech(_blended(weights, loudness), _ahead(gaussian_filter1d(loudness, VOWEL_BLEND / HOP)))
-
-
