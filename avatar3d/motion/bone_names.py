@@ -17,7 +17,7 @@ LIMBS = {
     "UpperLeg": ("upleg", "upperleg", "thigh", "femur", "hip"),
     "LowerLeg": ("lowerleg", "loleg", "shin", "calf", "knee", "tibia", "leg"),
     "Foot": ("foot", "ankle"),
-    "Toes": ("toe", "toes", "toebase", "ball"),
+    "Toes": ("toe", "toes", "toebase", "ball", "forefoot"),
     "Shoulder": ("clavicle", "collar", "collarbone", "clav", "shoulder"),
     "UpperArm": ("upperarm", "uparm", "humerus", "shldr", "arm"),
     "LowerArm": ("forearm", "lowerarm", "loarm", "elbow", "radius"),
@@ -111,6 +111,7 @@ def _fingers(parts: list[Name], side: str) -> dict[int, str]:
             members.setdefault(finger, []).append(n)
     found: dict[int, str] = {}
     for finger, joints in members.items():
+        joints = [n for n in joints if parts[n].numbers] or joints  # an unnumbered one lies in the palm
         segments = zip(joints, segments_of(finger), strict=False)
         found |= {n: f"{side}{finger}{segment}" for n, segment in segments}
     return found
