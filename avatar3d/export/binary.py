@@ -43,21 +43,23 @@ class BinaryChunk:
         The rows that stay are read from a view of zeros that all sparse accessors share: the specification
         lets it be left out, but Godot before 4.1 then reads view 0 instead, and SharpGLTF refuses the file.
         """
-        index_dtype = np.uint16 if len(array) <= 65536 else np.uint32
-        sparse = {
-            "count": len(moved),
-            "indices": {
-                "bufferView": self.add_view(moved.astype(index_dtype).tobytes()),
-                "componentType": _COMPONENT_TYPES[np.dtype(index_dtype).name],
-            },
-            "values": {"bufferView": self.add_view(np.ascontiguousarray(array[moved]).tobytes())},
-        }
         if self._zeros is None:
             self._zeros = self.add_view(b"", ARRAY_BUFFER)
             self.views[self._zeros]["byteStride"] = 12
         needed = max(self.views[self._zeros]["byteLength"], 12 * len(array))
         self.views[self._zeros]["byteLength"] = needed
-        return self._add_accessor({"bufferView": self._zeros, "sparse": sparse}, array, bounds=True)
+        accessor: dict = {"bufferView": self._zeros}
+        if len(moved):
+            index_dtype = np.uint16 if len(array) <= 65536 else np.uint32
+            accessor["sparse"] = {
+                "count": len(moved),
+                "indices": {
+                    "bufferView": self.add_view(moved.astype(index_dtype).tobytes()),
+                    "componentType": _COMPONENT_TYPES[np.dtype(index_dtype).name],
+                },
+                "values": {"bufferView": self.add_view(np.ascontiguousarray(array[moved]).tobytes())},
+            }
+        return self._add_accessor(accessor, array, bounds=True)
 
     def _add_accessor(self, accessor: dict, array: np.ndarray, bounds: bool) -> int:
         accessor |= {

@@ -1,8 +1,7 @@
 """Avatar -> GLB (binary glTF 2.0, no extensions): meshes, skin, face shapes, PBR materials, animations.
 
 Layout: the skeleton hangs under one node `Armature`; every part is a skinned mesh at the scene's root with an
-identity transform, as the specification asks (Ready Player Me's layout has them in the armature: apps take it out
-of the scene with all that is in it).
+identity transform, as the specification asks.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from avatar3d.export.binary import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, BinaryChu
 from avatar3d.export.materials import MaterialTable
 from avatar3d.export.profiles import find_profile
 from avatar3d.export.rig import Rig, make_rig
-from avatar3d.export.rpm import with_ready_player_me_names
+from avatar3d.export.rpm import EVERY_SHAPE, with_ready_player_me_names
 from avatar3d.export.tangents import vertex_tangents
 from avatar3d.runs import write_bytes
 from avatar3d.structures import Avatar, Clip, Mesh, MorphTargets, Part, Skin
@@ -59,21 +58,26 @@ def glb_document(
     materials = MaterialTable(chunk)
     materials.encode(part.mesh.material for part in avatar.parts)
     nodes = _joint_nodes(rig)
-    armature: dict = {"name": "Armature", "children": [b for b, parent in enumerate(rig.parents) if parent < 0]}
-    nodes.append(armature)
+    roots = [bone for bone, parent in enumerate(rig.parents) if parent < 0]
+    if not bones.scene_is_armature:
+        nodes.append({"name": "Armature", "children": roots})
+        roots = [len(nodes) - 1]
     meshes, shapes = [], {}
     for part in avatar.parts:
-        meshes.append(_mesh_entry(part, rig, avatar.expression, tangents, chunk, materials))
+        keep_still = bones.name == "rpm" and part.name in EVERY_SHAPE
+        meshes.append(_mesh_entry(part, rig, avatar.expression, tangents, keep_still, chunk, materials))
         shapes[len(nodes)] = meshes[-1].get("extras", {}).get("targetNames", [])
         nodes.append({"name": part.name, "mesh": len(meshes) - 1, "skin": 0})
-    roots = list(range(len(rig.names), len(nodes)))
-    if bones.meshes_in_armature:
-        armature["children"] += roots[1:]
-        roots = roots[:1]
     document = {
         "asset": {"version": "2.0", "generator": f"avatar3d {__version__}", "extras": extras},
         "scene": 0,
-        "scenes": [{"name": "Avatar", "nodes": roots, "extras": extras}],
+        "scenes": [
+            {
+                "name": "Armature" if bones.scene_is_armature else "Avatar",
+                "nodes": [*roots, *shapes],
+                "extras": extras,
+            }
+        ],
         "nodes": nodes,
         "meshes": meshes,
         "materials": materials.materials,
@@ -130,6 +134,7 @@ def _mesh_entry(
     rig: Rig,
     expression: dict[str, float],
     tangents: bool,
+    keep_still: bool,
     chunk: BinaryChunk,
     materials: MaterialTable,
 ) -> dict:
@@ -143,7 +148,7 @@ def _mesh_entry(
         "material": materials.add(mesh.material),
     }
     entry: dict = {"name": part.name, "primitives": [primitive], "extras": {"kind": part.kind}}
-    names, targets = _morph_targets(part.morphs, chunk)
+    names, targets = _morph_targets(part.morphs, keep_still, chunk)
     if names:
         primitive["targets"] = targets
         entry["weights"] = [float(expression.get(name, 0.0)) for name in names]
@@ -204,8 +209,10 @@ def _clean_skin(skin: Skin, rig: Rig) -> tuple[np.ndarray, np.ndarray]:
     return joints.astype(dtype), weights.astype(np.float32)
 
 
-def _morph_targets(morphs: MorphTargets | None, chunk: BinaryChunk) -> tuple[list[str], list[dict]]:
-    """Names and targets of what moves at all, as sparse accessors where these are smaller."""
+def _morph_targets(
+    morphs: MorphTargets | None, keep_still: bool, chunk: BinaryChunk
+) -> tuple[list[str], list[dict]]:
+    """Names and targets of what moves at all (or of all), as sparse accessors where these are smaller."""
     names: list[str] = []
     targets: list[dict] = []
     if morphs is None:
@@ -214,7 +221,7 @@ def _morph_targets(morphs: MorphTargets | None, chunk: BinaryChunk) -> tuple[lis
     moves = (morphs.deltas.detach().cpu().abs() >= SMALLEST_OFFSET).any(dim=2).numpy()
     for name, delta, rows in zip(morphs.names, deltas, moves, strict=True):
         moved = np.flatnonzero(rows)
-        if len(moved) == 0:
+        if len(moved) == 0 and not keep_still:
             continue
         offsets = np.where(rows[:, None], delta, np.float32(0))
         index_bytes = 2 if len(offsets) <= 65536 else 4

@@ -56,8 +56,10 @@ class Profile:
     """At rest +Y of every bone points to its child, with Mixamo's rolls; else bones have the avatar's axes."""
     t_pose: bool = True
     """The engine expects to find the character in T-pose; else in A-pose."""
-    meshes_in_armature: bool = False
-    """Meshes are children of the node `Armature`, as in Ready Player Me's files, not at the scene's root."""
+    scene_is_armature: bool = False
+    """`Armature` is the scene's name and no node. Applications made for Ready Player Me's files take an object of
+    that name out of the scene with bones and meshes in it; meshes below a node would not be valid without a
+    warning."""
 
 
 # ours, Unreal, Mixamo, MakeHuman
@@ -170,7 +172,7 @@ PROFILES = {
         Profile("unreal", _unreal(), t_pose=False),
         Profile("godot", {joint: _pascal(joint) for joint in OURS}),
         Profile("mixamo", _mixamo("mixamorig:"), _mixamo_ends("mixamorig:"), ("root",), along_bones=True),
-        Profile("rpm", _mixamo(""), _mixamo_ends(""), ("root",), along_bones=True, meshes_in_armature=True),
+        Profile("rpm", _mixamo(""), _mixamo_ends(""), ("root",), along_bones=True, scene_is_armature=True),
         Profile("makehuman", _makehuman(), _makehuman_inserted(), ("root",), t_pose=False),
     )
 }

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from avatar3d.body.visemes import with_composed, with_every_shape
 from avatar3d.structures import Avatar, MorphTargets, Part
 
 MESH_NAMES = {
@@ -21,10 +22,13 @@ MESH_NAMES = {
 }
 """By kind of part, for the largest part of its kind; the others add their own names to it."""
 SKIN_NAMES = {"head_skin": "Wolf3D_Head", "body": "Wolf3D_Body"}
+EVERY_SHAPE = ("Wolf3D_Head", "Wolf3D_Teeth")
+"""Meshes that have all 72 face shapes, also those that do not move them: applications read names off these."""
 
 
 def with_ready_player_me_names(avatar: Avatar) -> Avatar:
-    """The avatar with two eyes, one set of teeth, and parts named as in Ready Player Me's files."""
+    """The avatar with two eyes, one set of teeth, parts and face shapes named as in Ready Player Me's files."""
+    avatar = with_composed(avatar)
     parts: list[Part] = []
     teeth = [part for part in avatar.parts if part.kind == "teeth"]
     for part in avatar.parts:
@@ -35,7 +39,7 @@ def with_ready_player_me_names(avatar: Avatar) -> Avatar:
                 parts += _one_set(teeth)
         else:
             parts.append(replace(part, name=_mesh_name(part, avatar.parts)))
-    return replace(avatar, parts=tuple(parts))
+    return with_every_shape(replace(avatar, parts=tuple(parts)), EVERY_SHAPE)
 
 
 def _mesh_name(part: Part, parts: tuple[Part, ...]) -> str:
