@@ -26,6 +26,7 @@ from avatar3d.export.binary import BinaryChunk, split_glb
 from avatar3d.export.errors import ExportError
 from avatar3d.export.glb import glb_document
 from avatar3d.export.licences import licence_record
+from avatar3d.export.read import read_file
 from avatar3d.export.vrm import encode_vrm, write_vrm
 from avatar3d.export.vrm_check import vrm_errors
 from avatar3d.pictures import pose_for_pictures, thumbnail
@@ -198,6 +199,49 @@ def test_springs_keep_their_numbers():
     }  # fmt: skip
     assert [set(c["shape"]) for c in springs["colliders"]] == [{"sphere"}, {"capsule"}]
     assert springs["colliderGroups"][0]["colliders"] == [0, 1]
+
+
+def test_springs_come_back(tmp_path):
+    """A VRM that is read and written again swings as before."""
+    avatar = humanoid_avatar()
+    write_vrm(avatar, tmp_path / "one.vrm", licence_record(avatar))
+    read = read_file(tmp_path / "one.vrm")
+    assert read.avatar.springs == avatar.springs and read.remarks == ()
+    for new, old in zip(read.avatar.colliders, avatar.colliders, strict=True):
+        assert (new.joint, new.tail is None) == (old.joint, old.tail is None)
+        np.testing.assert_allclose([*new.offset, new.radius], [*old.offset, old.radius], atol=1e-6)
+        np.testing.assert_allclose(new.tail or 0, old.tail or 0, atol=1e-6)
+    first, second = (split_glb(encode_vrm(a, {"generator": "a test"}))[0] for a in (avatar, read.avatar))
+    for key in ("springs", "colliderGroups"):
+        springs = first["extensions"]["VRMC_springBone"], second["extensions"]["VRMC_springBone"]
+        assert springs[0][key] == springs[1][key]
+
+
+def test_uneven_and_short_springs_are_remarked(tmp_path):
+    document, _ = split_glb(data := encoded(humanoid_avatar()))
+    springs = document["extensions"]["VRMC_springBone"]["springs"]
+    springs[0]["joints"][0]["stiffness"] = 9.0
+    springs.append({"name": "stub", "joints": [{"node": 3}]})
+    (tmp_path / "one.vrm").write_bytes(rewritten(data, document))
+    read = read_file(tmp_path / "one.vrm")
+    assert [chain.stiffness for chain in read.avatar.springs] == [0.8]
+    assert "'stub'" in " ".join(read.remarks) and "different forces" in " ".join(read.remarks)
+
+
+def test_terms_of_another_vrm_stay(tmp_path):
+    """Nobody's permissions become wider by passing through this program."""
+    document, _ = split_glb(data := encoded(humanoid_avatar()))
+    theirs = {
+        "name": "Aki", "authors": ["Jane"], "licenseUrl": "https://vrm.dev/licenses/1.0/",
+        "avatarPermission": "onlySeparatelyLicensedPerson", "modification": "prohibited",
+    }  # fmt: skip
+    document["extensions"]["VRMC_vrm"]["meta"] = theirs
+    document["asset"].pop("extras")
+    (tmp_path / "aki.vrm").write_bytes(rewritten(data, document))
+    read = read_file(tmp_path / "aki.vrm")
+    again = encode_vrm(read.avatar, licence_record(read.avatar, original=read.origin), thumbnail=picture())
+    assert vrm_of(again)["meta"] == theirs | {"thumbnailImage": len(split_glb(again)[0]["images"]) - 1}
+    assert vrm_errors(again) == []
 
 
 def test_no_tangents_no_cameras_and_no_remark_of_the_khronos_validator(person, tmp_path):

@@ -94,10 +94,10 @@ def licence_record(
 ) -> dict:
     """JSON values that say what a file is, how to make it again, and what others may do with it.
 
-    `original` is the `asset` object of the glTF file that the avatar was read from, if any. What this package
-    wrote keeps its record. Of other files the record claims nothing: their `copyright` and `extras` are kept, and
-    the licence is theirs, or `UNKNOWN`. `brought` says what else came from the user's own files and is in this
-    one, for example "motion of dance.bvh"; its licence is unknown.
+    `original` is the `asset` object, or the `read.AvatarFile.origin`, of the file that the avatar is from, if any.
+    What this package wrote keeps its record. Of other files the record claims nothing: their `copyright` and
+    `extras` are kept, and the licence is theirs, or `UNKNOWN`. `brought` says what else came from the user's own
+    files and is in this one, for example "motion of dance.bvh"; its licence is unknown.
     """
     record = _record_of_avatar(avatar, prompt, original)
     if not brought:

@@ -16,6 +16,7 @@ import torch
 from avatar3d.export.gltf_file import AvatarFileError, GltfFile, damage
 from avatar3d.export.read_meshes import read_parts, target_names
 from avatar3d.export.read_skeleton import FileSkeleton, read_skeleton
+from avatar3d.export.read_springs import read_springs
 from avatar3d.spec import AvatarSpec, SpecError, spec_from_json
 from avatar3d.structures import Avatar, Part, Skeleton
 
@@ -36,6 +37,14 @@ class AvatarFile:
     copyright: str | None
     remarks: tuple[str, ...] = field(default=())
     """What was left out, mended or assumed, for the user to read."""
+    vrm_meta: dict | None = None
+    """Authors and terms of a VRM 1.0 file."""
+
+    @property
+    def origin(self) -> dict:
+        """What the file says of its licence: the `original` of `licences.licence_record`."""
+        said = {"extras": self.extras, "copyright": self.copyright, "vrm_meta": self.vrm_meta}
+        return {key: value for key, value in said.items() if value}
 
 
 def read_avatar(path: Path) -> Avatar:
@@ -54,12 +63,15 @@ def read_file(path: Path) -> AvatarFile:
         remarks: list[str] = []
         bones = read_skeleton(file, remarks)
         parts = read_parts(file, bones, remarks)
-        skeleton, parts = _in_metres(*_without_idle_bones(bones, parts), remarks)
+        found, parts = _without_idle_bones(bones, parts)
+        skeleton, parts = _in_metres(found, parts, remarks)
+        springs, colliders = read_springs(file, bones, remarks) if skeleton is found else ((), ())
         extras = file.document["asset"].get("extras")
         extras = extras if isinstance(extras, dict) else {}
-        avatar = Avatar(_spec(extras, remarks), skeleton, parts, _expression(file))
+        avatar = Avatar(_spec(extras, remarks), skeleton, parts, _expression(file), springs, colliders)
         copyright_line = file.document["asset"].get("copyright")
-        return AvatarFile(avatar, bones.profile, extras, copyright_line, tuple(remarks))
+        meta = file.document.get("extensions", {}).get("VRMC_vrm", {}).get("meta")
+        return AvatarFile(avatar, bones.profile, extras, copyright_line, tuple(remarks), meta)
 
 
 def _spec(extras: dict, remarks: list[str]) -> AvatarSpec | None:

@@ -51,7 +51,7 @@ def read_skeleton(file: GltfFile, remarks: list[str]) -> FileSkeleton:
             "Blender's Rigify do that)"
         )
     vrm = _vrm_bones(file)
-    nodes = _parents_first([*listed, *vrm], parents)
+    nodes = _parents_first([*listed, *vrm, *_spring_nodes(file)], parents)
     if len(nodes) > LARGEST_SKELETON:
         raise AvatarFileError(f"has {len(nodes)} joints, more than {LARGEST_SKELETON}")
     raw = _unique(str(file.entry("nodes", node).get("name") or f"joint_{node}") for node in nodes)
@@ -87,6 +87,12 @@ def _vrm_bones(file: GltfFile) -> dict[int, str]:
     for node, _ in pairs:
         file.entry("nodes", node)
     return {node: bone for node, bone in pairs if bone in OURS}
+
+
+def _spring_nodes(file: GltfFile) -> list[int]:
+    """The nodes that swing: joints of the avatar also where no vertex follows them, as at the ends of chains."""
+    springs = file.document.get("extensions", {}).get("VRMC_springBone", {}).get("springs", [])
+    return [joint["node"] for spring in springs for joint in spring["joints"]]
 
 
 def _parents_first(nodes: Iterable[int], parents: list[int]) -> list[int]:

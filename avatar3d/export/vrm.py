@@ -19,6 +19,7 @@ from avatar3d.export.glb import glb_document
 from avatar3d.export.licences import LICENCE_URL, add_xmp, copyright_line, is_free, third_party_lines, title
 from avatar3d.export.vrm_expressions import expressions_extension
 from avatar3d.export.vrm_humanoid import BONES, REQUIRED
+from avatar3d.export.vrm_shapes import META
 from avatar3d.export.vrm_springs import constrain_twists, spring_extension
 from avatar3d.runs import write_bytes
 from avatar3d.structures import Avatar, Part, Skeleton
@@ -101,6 +102,12 @@ def encode_vrm(avatar: Avatar, record: dict, thumbnail: bytes | None = None) -> 
 
 
 def _meta(record: dict) -> dict:
+    """What the record says, in VRM's words; the terms of an avatar from another VRM file stay as they are."""
+    kept = record.get("original", {}).get("vrm_meta")
+    if isinstance(kept, dict):
+        kept = {key: value for key, value in kept.items() if key != "thumbnailImage"}
+        if not list(META(kept, "meta", {})):
+            return kept
     meta = {
         "name": title(record),
         "version": "1",

@@ -148,7 +148,7 @@ _EXPRESSION = fields(
     },
 )
 _RANGE = fields({}, {"inputMaxValue": number(0, 180), "outputScale": number()})
-_META = fields(
+META = fields(
     {"name": text(least=1), "authors": many(text(least=1)), "licenseUrl": text("https://vrm.dev/licenses/1.0/")},
     {
         "version": text(),
@@ -173,7 +173,7 @@ _BONE = fields({"node": _NODE})
 VRM = fields(
     {
         "specVersion": text("1.0"),
-        "meta": _META,
+        "meta": META,
         "humanoid": fields(
             {
                 "humanBones": fields(
