@@ -19,15 +19,18 @@ from avatar3d.motion.play import duration, pose_at, sample
 from avatar3d.pictures import FULL_MARGIN, Step, labelled_meshes, view_camera
 from avatar3d.render.clips import write_mp4
 from avatar3d.render.fused import draw, scene_arrays
+from avatar3d.render.ground import at, grid, shadow
 from avatar3d.render.lights import ring_lights
 from avatar3d.render.meshes import BACKDROP
 from avatar3d.render.rasterize import thread_count
-from avatar3d.render.scene import Scene, compile_scene, moved_scene
+from avatar3d.render.scene import LabelledMesh, compile_scene, moved_scene
 from avatar3d.structures import Avatar, Camera, Clip
 
 FILM_AZIMUTH = math.radians(24.0)
 FOLLOW_SECONDS = 0.8
 """The camera follows the mean place over so long."""
+FLOOR_RADIUS = 3.0
+"""Metres that the grid reaches beyond the figure's way."""
 LOOKS = 12
 """Moments of the clip that the camera is set up for."""
 
@@ -56,13 +59,16 @@ def film(
     avatar: Avatar, clip: Clip, times: list[float], resolution: int, view: str, azimuth: float, step: Step | None
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """The pictures of a clip at these times, seconds. Each thread draws one of its own."""
-    scene = compile_scene(labelled_meshes(pose_at(avatar, clip, times[0])))
     track = _track(clip, times)
-    camera = _set_up(avatar, clip, times, scene, track, resolution, view, azimuth)
+    floor = _Floor(avatar, float(track.norm(dim=-1).max()))
+    figure = labelled_meshes(pose_at(avatar, clip, times[0]))
+    scene = compile_scene([*figure, *floor.meshes(figure)])
+    camera = _set_up(avatar, clip, times, track, resolution, view, azimuth)
     lights = ring_lights()
 
     def picture(n: int) -> UInt8[np.ndarray, "H W 3"]:
-        now = moved_scene(scene, labelled_meshes(pose_at(avatar, clip, times[n])))
+        figure = labelled_meshes(pose_at(avatar, clip, times[n]))
+        now = moved_scene(scene, [*figure, *floor.meshes(figure)])
         rgb, _ = draw(scene_arrays(now), _moved(camera, track[n]), lights, BACKDROP, samples=2)
         return (rgb * 255 + 0.5).astype(np.uint8)
 
@@ -75,6 +81,31 @@ def film(
                 waiting.append(pool.submit(picture, n + workers + 1))
             if step is not None:
                 step(n + 1, len(times))
+
+
+class _Floor:
+    """A grid, and a shadow under each shoe or foot that pales as it lifts."""
+
+    def __init__(self, avatar: Avatar, reach: float) -> None:
+        names = avatar.skeleton.names
+        self.grid = grid(reach + FLOOR_RADIUS)
+        self.spot = shadow(1.0)
+        self.size = float(avatar.skeleton.positions[names.index("head"), 1]) if "head" in names else 1.0
+
+    def meshes(self, figure: list[LabelledMesh]) -> list[LabelledMesh]:
+        """The floor under a posed figure."""
+        points = torch.cat([item.mesh.vertices[::3] for item in figure])
+        low = points[points[:, 1] < 0.12 * self.size]
+        low = low if len(low) else points
+        middle = float(low[:, 0].mean())
+        spots = []
+        for foot in (low[low[:, 0] >= middle], low[low[:, 0] < middle]):
+            foot = foot if len(foot) else low
+            x, _, z = 0.5 * (foot.amin(0) + foot.amax(0))
+            lift = float(foot[:, 1].min().clamp_min(0.0)) / (0.1 * self.size)
+            spots.append(at(self.spot, float(x), float(z), 0.17 * self.size * (1 + lift)))
+        x, _, z = points.mean(0)
+        return [self.grid, *spots, at(self.spot, float(x), float(z), 0.34 * self.size)]
 
 
 def _track(clip: Clip, times: list[float]) -> Float[Tensor, "N 3"]:
@@ -100,7 +131,6 @@ def _set_up(
     avatar: Avatar,
     clip: Clip,
     times: list[float],
-    scene: Scene,
     track: Float[Tensor, "N 3"],
     resolution: int,
     view: str,
@@ -108,6 +138,7 @@ def _set_up(
 ) -> Camera:
     """A camera, to be moved along `track`, that has the figure in its picture all the time."""
     if view != "full":
+        scene = compile_scene(labelled_meshes(pose_at(avatar, clip, times[0])))
         return _moved(view_camera(scene, avatar, view, azimuth, resolution, resolution), -track[0])
     points = []
     for n in range(0, len(times), max(1, len(times) // LOOKS)):

@@ -7,7 +7,6 @@ Programs that simulate springs themselves may leave these rotations out.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 from avatar3d.motion.kinematics import continuous, joint_frames
 from avatar3d.motion.play import duration
 from avatar3d.rotations import matrix_to_quaternion, quaternion_multiply, slerp
-from avatar3d.structures import Avatar, Clip, Collider, Skeleton
+from avatar3d.structures import Avatar, Clip, Skeleton
 
 Array = np.ndarray
 
@@ -26,8 +25,10 @@ RATE = 60
 """Steps per second; the drag of the specification is per step of about this length."""
 WARM_UP = 2.0
 """Seconds that springs settle in the first pose before the clip begins."""
-PUSHES = 3
-"""Rounds of pushing out of colliders and back to the bone's length."""
+PUSHES = 4
+"""Rounds of pushing out of colliders and back to the bone's length, at most."""
+TOUCH = 1e-5
+"""Metres that a joint may be inside of a collider."""
 SEAM = 0.4
 """Seconds before the end of a loop over which what is left of a difference to its start is spread."""
 
@@ -60,13 +61,12 @@ def with_springs(clip: Clip, avatar: Avatar) -> Clip:
     fine = torch.linspace(0.0, duration(clip), steps + 1, dtype=torch.float64)
     rotations, translations = _resampled(clip, fine, without=("root",))
     turns, places = joint_frames(avatar.skeleton, rotations, translations, len(fine))
-    still, still_places = turns[:1].expand(round(WARM_UP * RATE), -1, -1, -1), places[:1]
-    still_places = still_places.expand(len(still), -1, -1)
-    rounds = 1 + clip.loops * max(1, math.ceil(WARM_UP / max(duration(clip), 0.1)))
-    order = [*range(len(fine) - 1)] * (rounds - 1) + [*range(len(fine))]
-    settled = torch.cat([still, turns[order]]), torch.cat([still_places, places[order]])
+    lead = round(WARM_UP * RATE)
+    before = torch.arange(-lead, 0) % steps if clip.loops else torch.zeros(lead, dtype=torch.long)
+    order = torch.cat([before, torch.arange(len(fine))])
+    settled = turns[order], places[order]
     swung = _simulate(avatar, levels, *(t.numpy() for t in settled))
-    keys = torch.round(clip.times.double() * RATE).long().clamp(max=steps) + len(swung) - len(fine)
+    keys = torch.round(clip.times.double() * RATE).long().clamp(max=steps) + lead
     baked = {}
     for name, local in _local(avatar.skeleton, levels, settled[0][keys], swung[keys.numpy()]).items():
         baked[name] = (_closed(local, clip.times) if clip.loops else local).to(clip.times)
@@ -113,15 +113,13 @@ def _simulate(
     `turns` and `places` are those of joints that no spring moves.
     """
     parents = np.array(avatar.skeleton.parents)
-    names = avatar.skeleton.names
     result = turns.copy()
     tips = [
         places[0][level.joints] + np.einsum("nij,nj->ni", turns[0][level.joints], level.axes) for level in levels
     ]
     before = [tip.copy() for tip in tips]
     for step in range(len(turns)):
-        solids = [_solid(c, turns[step][names.index(c.joint)], places[step][names.index(c.joint)])
-                  for c in avatar.colliders]  # fmt: skip
+        solids = _solids(avatar, turns[step], places[step])
         now, at = result[step], places[step].copy()
         for n, level in enumerate(levels):
             above = parents[level.joints]
@@ -132,10 +130,11 @@ def _simulate(
             down = np.array([0.0, -1.0, 0.0]) * level.gravity[:, None]
             tip = tips[n] + speed + (pull * level.stiffness[:, None] + down) / RATE
             tip = _stretched(start, tip, level)
-            for _ in range(PUSHES if solids else 0):
-                for a, b, radius in solids:
-                    tip = _pushed(tip, a, b, radius + level.radius)
-                tip = _stretched(start, tip, level)
+            for _ in range(PUSHES):
+                pushed = _pushed(tip, solids, level.radius)
+                if pushed is tip:
+                    break
+                tip = _stretched(start, pushed, level)
             before[n], tips[n] = tips[n], tip
             now[level.joints] = _onto(np.einsum("nij,nj->ni", now[above], level.axes), tip - start) @ now[above]
     return result
@@ -154,21 +153,32 @@ def _stretched(start: Array, tip: Array, level: _Level) -> Array:
     return start + way * (level.lengths / np.maximum(np.linalg.norm(way, axis=1), 1e-9))[:, None]
 
 
-def _solid(collider: Collider, turn: Array, place: Array) -> tuple[Array, Array, float]:
-    """Both ends of a collider's axis in space, and its radius."""
-    a = place + turn @ np.array(collider.offset)
-    return a, a if collider.tail is None else place + turn @ np.array(collider.tail), collider.radius
+def _solids(avatar: Avatar, turns: Array, places: Array) -> tuple[Array, Array, Array]:
+    """Both ends (C, 3) of the colliders' axes in space, and their radii (C,)."""
+    joints = [avatar.skeleton.names.index(c.joint) for c in avatar.colliders]
+    ends = np.array([(c.offset, c.offset if c.tail is None else c.tail) for c in avatar.colliders])
+    if not joints:
+        return np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0)
+    a, b = (places[joints] + np.einsum("cij,cj->ci", turns[joints], ends[:, n]) for n in (0, 1))
+    return a, b, np.array([c.radius for c in avatar.colliders])
 
 
-def _pushed(tip: Array, a: Array, b: Array, radius: Array) -> Array:
-    """Tips outside of a capsule grown by their own radius."""
+def _pushed(tips: Array, solids: tuple[Array, Array, Array], radius: Array) -> Array:
+    """Tips (N, 3) pushed out of every capsule grown by their own radius; `tips` itself if all are."""
+    a, b, size = solids
     axis = b - a
-    share = np.clip((tip - a) @ axis / max(float(axis @ axis), 1e-12), 0, 1)
-    nearest = a + share[:, None] * axis
-    away = tip - nearest
-    distance = np.linalg.norm(away, axis=1)
-    out = nearest + away * (radius / np.maximum(distance, 1e-9))[:, None]
-    return np.where((distance < radius)[:, None], out, tip)
+    share = np.einsum("nci,ci->nc", tips[:, None] - a, axis) / np.maximum((axis * axis).sum(axis=1), 1e-12)
+    nearest = a + share.clip(0, 1)[:, :, None] * axis
+    away = tips[:, None] - nearest
+    distance = np.linalg.norm(away, axis=2)
+    inside = distance < size + radius[:, None] - TOUCH
+    if not inside.any():
+        return tips
+    out = tips.copy()
+    for n, c in np.argwhere(inside):
+        way = out[n] - nearest[n, c]
+        out[n] = nearest[n, c] + way * max(1.0, (size[c] + radius[n]) / max(float(np.linalg.norm(way)), 1e-9))
+    return out
 
 
 def _onto(a: Array, b: Array) -> Float[np.ndarray, "N 3 3"]:
