@@ -21,8 +21,9 @@ from avatar3d.engine.build import build_avatar
 from avatar3d.engine.population import Population, sample
 from avatar3d.export.glb import SMALLEST_OFFSET, encode_glb, write_glb
 from avatar3d.export.materials import encode_image
+from avatar3d.export.read import read_avatar
 from avatar3d.export.tangents import vertex_tangents
-from avatar3d.structures import Avatar
+from avatar3d.structures import Avatar, Skeleton
 
 ROOT = Path(__file__).parent.parent
 EXTRAS = {"generated": True, "prompt": "a test", "seed": 3}
@@ -167,6 +168,33 @@ def test_names_must_be_unique():
         encode_glb(replace(avatar, parts=(*avatar.parts, avatar.parts[0])), EXTRAS)
     with pytest.raises(ValueError, match="hips"):
         encode_glb(replace(avatar, parts=(replace(avatar.parts[0], name="hips"),)), EXTRAS)
+
+
+def test_levels_of_detail(tmp_path):
+    """Lower levels are in the file but in no scene; a level may lack parts and have others."""
+    avatar = synthetic_avatar(1)
+    body, hair, _ = avatar.parts
+    lower = replace(avatar, parts=(body, replace(hair, name="hair_and_lenses")))
+    lowest = replace(avatar, parts=(body,))
+    write_glb(avatar, tmp_path / "a.glb", EXTRAS, lods=[lower, lowest])
+    document = read_glb(tmp_path / "a.glb").document
+    nodes = document["nodes"]
+    shown = [nodes[n] for n in document["scenes"][0]["nodes"]][1:]
+    assert [n["name"] for n in shown] == ["body", "hair", "glasses_lenses", "hair_and_lenses"]
+    assert ["mesh" in n for n in shown] == [True, True, True, False]
+    for level, names in ((0, {"body_LOD1", "hair_and_lenses_LOD1"}), (1, {"body_LOD2"})):
+        stand_ins = [nodes[n["extensions"]["MSFT_lod"]["ids"][level]] for n in shown]
+        assert {n["name"] for n in stand_ins if "mesh" in n} == names
+    assert len(document["images"]) == 4  # textures are shared
+    (report,) = khronos_reports([tmp_path / "a.glb"])
+    assert report["issues"]["numErrors"] == report["issues"]["numWarnings"] == 0
+    assert [part.name for part in read_avatar(tmp_path / "a.glb").parts] == ["body", "hair", "glasses_lenses"]
+    with pytest.raises(ValueError, match="other joints"):
+        encode_glb(avatar, EXTRAS, lods=[replace(avatar, skeleton=renamed(avatar.skeleton))])
+
+
+def renamed(skeleton: Skeleton) -> Skeleton:
+    return replace(skeleton, names=tuple(f"{name}_" for name in skeleton.names))
 
 
 def test_trimesh_reads_the_same_counts_and_bounds(tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from avatar3d import __version__
+from avatar3d.body.twist import clip_with_twists
 from avatar3d.export.animation import animation_entry
 from avatar3d.export.binary import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, BinaryChunk
 from avatar3d.export.materials import MaterialTable
@@ -23,58 +24,95 @@ from avatar3d.export.tangents import vertex_tangents
 from avatar3d.runs import write_bytes
 from avatar3d.structures import Avatar, Clip, Mesh, MorphTargets, Part, Skin
 
+COVERAGE = 0.4
+"""Each level of detail is used until the avatar covers this share of what it did when the level began."""
 SMALLEST_OFFSET = 1e-5
 """Metres. A vertex that a morph target moves less than this along each axis stays where it is."""
 
 
-def write_glb(avatar: Avatar, path: Path, extras: dict, profile: str = "vrm", clips: Sequence[Clip] = ()) -> None:
-    """Write `avatar` to `path`, whole or not at all; arguments and errors are those of `encode_glb`."""
-    write_bytes(path, encode_glb(avatar, extras, profile, clips))
+def write_glb(
+    avatar: Avatar,
+    path: Path,
+    extras: dict,
+    profile: str = "vrm",
+    clips: Sequence[Clip] = (),
+    lods: Sequence[Avatar] = (),
+) -> None:
+    """Write `avatar` to `path`, whole or not at all; arguments and errors are those of `glb_document`."""
+    write_bytes(path, encode_glb(avatar, extras, profile, clips, lods))
 
 
-def encode_glb(avatar: Avatar, extras: dict, profile: str = "vrm", clips: Sequence[Clip] = ()) -> bytes:
+def encode_glb(
+    avatar: Avatar,
+    extras: dict,
+    profile: str = "vrm",
+    clips: Sequence[Clip] = (),
+    lods: Sequence[Avatar] = (),
+) -> bytes:
     """The bytes of the GLB file; equal avatars give equal bytes. Arguments and errors as of `glb_document`."""
-    document, chunk = glb_document(avatar, extras, profile, clips)
+    document, chunk = glb_document(avatar, extras, profile, clips, lods)
     return chunk.to_glb(document)
 
 
 def glb_document(
-    avatar: Avatar, extras: dict, profile: str = "vrm", clips: Sequence[Clip] = (), tangents: bool = True
+    avatar: Avatar,
+    extras: dict,
+    profile: str = "vrm",
+    clips: Sequence[Clip] = (),
+    lods: Sequence[Avatar] = (),
+    tangents: bool = True,
 ) -> tuple[dict, BinaryChunk]:
     """The glTF JSON object, without its buffers, and the binary chunk that it points into.
 
     Formats that extend glTF add to both before they are written. Normal-mapped meshes get `tangents`.
     `extras` (JSON values) goes into the file's `asset.extras` and onto the scene, where importers keep it.
     `profile` names the bones (`export.profiles.PROFILES`); the bind pose stays that of `avatar`. `clips` become
-    animations. Raises ValueError when two parts have the same name, which importers would rename or merge,
-    `ProfileError` for an unknown profile, `ClipError` for a clip that does not fit.
+    animations. `lods` are lower levels of detail of the same avatar, best first.
+
+    Raises ValueError when two parts have the same name, which importers would rename or merge, or a level has
+    other joints; `ProfileError` for an unknown profile, `ClipError` for a clip that does not fit.
     """
     bones = find_profile(profile)
-    if bones.name == "rpm":
-        avatar = with_ready_player_me_names(avatar)
+    levels = [with_ready_player_me_names(a) if bones.name == "rpm" else a for a in (avatar, *lods)]
+    if any(level.skeleton.names != avatar.skeleton.names for level in levels):
+        raise ValueError("a level of detail has other joints than the avatar; reduce the same avatar")
     rig = make_rig(avatar.skeleton, bones)
-    _check_names([*rig.names, *(part.name for part in avatar.parts)])
+    for level in levels:
+        _check_names([*rig.names, "Armature", *(part.name for part in level.parts)])
     chunk = BinaryChunk()
     materials = MaterialTable(chunk)
-    materials.encode(part.mesh.material for part in avatar.parts)
+    materials.encode(part.mesh.material for level in levels for part in level.parts)
     nodes = _joint_nodes(rig)
     roots = [bone for bone, parent in enumerate(rig.parents) if parent < 0]
     if not bones.scene_is_armature:
         nodes.append({"name": "Armature", "children": roots})
         roots = [len(nodes) - 1]
-    meshes, shapes = [], {}
-    for part in avatar.parts:
-        keep_still = bones.name == "rpm" and part.name in EVERY_SHAPE
-        meshes.append(_mesh_entry(part, rig, avatar.expression, tangents, keep_still, chunk, materials))
-        shapes[len(nodes)] = meshes[-1].get("extras", {}).get("targetNames", [])
-        nodes.append({"name": part.name, "mesh": len(meshes) - 1, "skin": 0})
+    meshes: list[dict] = []
+    shapes: dict[int, list[str]] = {}
+    of_part: dict[str, list[int]] = {part.name: [] for level in levels for part in level.parts}
+    for number, level in enumerate(levels):
+        here = {part.name: part for part in level.parts}
+        for label, ids in of_part.items():
+            name = f"{label}_LOD{number}" if number else label
+            ids.append(len(nodes))
+            nodes.append({"name": name})
+            if label in here:
+                nodes[-1] |= {"mesh": len(meshes), "skin": 0}
+                still = bones.name == "rpm" and label in EVERY_SHAPE
+                meshes.append(
+                    _mesh_entry(here[label], name, rig, avatar.expression, tangents, still, chunk, materials)
+                )
+                shapes[ids[-1]] = meshes[-1]["extras"].get("targetNames", [])
+    for first, *lower in of_part.values():
+        if lower:
+            _add_levels(nodes[first], lower)
     document = {
         "asset": {"version": "2.0", "generator": f"avatar3d {__version__}", "extras": extras},
         "scene": 0,
         "scenes": [
             {
                 "name": "Armature" if bones.scene_is_armature else "Avatar",
-                "nodes": [*roots, *shapes],
+                "nodes": [*roots, *(ids[0] for ids in of_part.values())],
                 "extras": extras,
             }
         ],
@@ -83,9 +121,14 @@ def glb_document(
         "materials": materials.materials,
         "skins": [_skin_entry(rig, chunk)],
     }
+    if lods:
+        document["extensionsUsed"] = ["MSFT_lod"]
     if clips:
         document["animations"] = [
-            animation_entry(clip, rig, avatar.skeleton, shapes, avatar.expression, chunk) for clip in clips
+            animation_entry(
+                clip_with_twists(clip, avatar.skeleton), rig, avatar.skeleton, shapes, avatar.expression, chunk
+            )
+            for clip in clips
         ]
     if materials.images:
         document |= {
@@ -94,6 +137,16 @@ def glb_document(
             "samplers": materials.samplers,
         }
     return document, chunk
+
+
+def _add_levels(node: dict, lower: list[int]) -> None:
+    """Refer to the nodes that stand in for `node` in lower levels of detail (MSFT_lod).
+
+    They are in no scene, so importers that do not know the extension show the first level. A level that lacks a
+    part has an empty node for it.
+    """
+    node["extensions"] = {"MSFT_lod": {"ids": lower}}
+    node["extras"] = {"MSFT_screencoverage": [*(COVERAGE**n for n in range(1, len(lower) + 1)), 0.0]}
 
 
 def _check_names(names: list[str]) -> None:
@@ -131,6 +184,7 @@ def _skin_entry(rig: Rig, chunk: BinaryChunk) -> dict:
 
 def _mesh_entry(
     part: Part,
+    name: str,
     rig: Rig,
     expression: dict[str, float],
     tangents: bool,
@@ -147,7 +201,7 @@ def _mesh_entry(
         "indices": chunk.add_array(_indices(mesh), ELEMENT_ARRAY_BUFFER),
         "material": materials.add(mesh.material),
     }
-    entry: dict = {"name": part.name, "primitives": [primitive], "extras": {"kind": part.kind}}
+    entry: dict = {"name": name, "primitives": [primitive], "extras": {"kind": part.kind}}
     names, targets = _morph_targets(part.morphs, keep_still, chunk)
     if names:
         primitive["targets"] = targets
