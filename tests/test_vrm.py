@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,29 @@ def person() -> Avatar:
 def test_a_humanoid_is_valid():
     assert vrm_errors(encoded(humanoid_avatar())) == []
     assert vrm_errors(encoded(humanoid_avatar(), thumbnail=picture())) == []
+
+
+def test_without_face_shapes_eyes_or_springs():
+    """What the platform presets leave of an avatar is a VRM still, without the parts that it can not have."""
+    avatar = humanoid_avatar()
+    kept = [j for j, name in enumerate(avatar.skeleton.names) if not name.endswith("Eye") and "hair" not in name]
+    place = {joint: n for n, joint in enumerate(kept)}
+    skeleton = Skeleton(
+        tuple(avatar.skeleton.names[j] for j in kept),
+        tuple(place.get(avatar.skeleton.parents[j], -1) for j in kept),
+        avatar.skeleton.positions[kept],
+    )
+    head = skeleton.names.index("head")
+    joints = [part.skin.joints.clone().apply_(lambda j: place.get(j, head)) for part in avatar.parts]
+    parts = [
+        replace(part, morphs=None, skin=replace(part.skin, joints=new))
+        for part, new in zip(avatar.parts, joints, strict=True)
+    ]
+    bare = replace(avatar, skeleton=skeleton, parts=tuple(parts), springs=(), colliders=(), expression={})
+    data = encoded(bare)
+    assert vrm_errors(data) == []
+    assert set(vrm_of(data)) == {"specVersion", "meta", "humanoid", "firstPerson"}
+    assert "VRMC_springBone" not in split_glb(data)[0]["extensions"]
 
 
 def test_a_person_is_valid_and_stands_in_t_pose(person):
@@ -368,6 +392,35 @@ def test_the_check_is_awake(named):
 @pytest.mark.parametrize("data", [b"", b"glTF", b"PK\3\4 and so on", encoded(humanoid_avatar())[:5000]])
 def test_broken_files_are_errors_not_crashes(data):
     assert len(vrm_errors(data)) == 1
+
+
+def test_no_damage_crashes_the_check():
+    """Any value of the document replaced by another kind of value: errors or none, but an answer."""
+    data = encoded(humanoid_avatar(), thumbnail=picture(64, 64))
+    whole, binary = split_glb(data)
+    assert vrm_errors(_glued(whole, binary)) == []
+    generator = np.random.default_rng(8)
+    odd = (None, -1, 1e9, "x", [], {}, [[]], True, float("nan"))
+    found = 0
+    for _ in range(300):
+        document = copy.deepcopy(whole)
+        holder, key = document, "nodes"
+        while isinstance(holder[key], (dict, list)) and len(holder[key]) and generator.random() < 0.85:
+            holder = holder[key]
+            keys = list(holder) if isinstance(holder, dict) else range(len(holder))
+            key = keys[generator.integers(len(keys))]
+        if holder is document:
+            key = list(document)[generator.integers(len(document))]
+        holder[key] = odd[generator.integers(len(odd))]
+        found += vrm_errors(_glued(document, binary)) != []
+    assert found > 100
+
+
+def _glued(document: dict, binary: bytes) -> bytes:
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    head = struct.pack("<4sIII4s", b"glTF", 2, 28 + len(text) + len(binary), len(text), b"JSON")
+    return head + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
 
 
 def schema_errors(document: dict) -> list[str]:

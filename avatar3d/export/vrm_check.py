@@ -25,9 +25,12 @@ NEXT = {"UpperArm": "LowerArm", "LowerArm": "Hand"}
 def vrm_errors(data: bytes) -> list[str]:
     """What is wrong with the bytes of a VRM file; empty if nothing is. Each error names the place."""
     try:
-        document, binary = split_glb(data)
-    except ValueError as error:
-        return [str(error)]
+        return _errors(*split_glb(data))
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        return [f"the file is broken ({type(error).__name__}: {error})"]
+
+
+def _errors(document: dict, binary: bytes) -> list[str]:
     extensions = document.get("extensions", {})
     if "VRMC_vrm" not in extensions:
         found = " (it is a VRM 0.x file)" if "VRM" in extensions else ""
@@ -90,10 +93,7 @@ def _bones(document: dict, human_bones: dict) -> Iterator[str]:
         above = PARENTS[bone]
         while above is not None and above not in human_bones:
             above = PARENTS[above]
-        node = parent.get(entry["node"])
-        while node is not None and node not in bone_of:
-            node = parent.get(node)
-        actual = bone_of.get(node) if node is not None else None
+        actual = next((bone_of[node] for node in _ancestors(entry["node"], parent) if node in bone_of), None)
         if actual != above:
             yield f"{bone} hangs on {actual or 'no bone'}, must hang on {above or 'no bone'}"
     for number, node in enumerate(document["nodes"]):
