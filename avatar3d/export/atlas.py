@@ -170,6 +170,7 @@ def _slots(charts: list[_Chart]) -> tuple[list[_Slot], list[int]]:
     groups: dict[tuple, list[int]] = {}
     for index, chart in enumerate(charts):
         groups.setdefault((*_key(chart.part.mesh.material), chart.part.kind), []).append(index)
+    texels = {part.name: _texels(part) for part in {c.part.name: c.part for c in charts}.values()}
     slots: list[_Slot] = []
     slot_of = [0] * len(charts)
     for members in groups.values():
@@ -178,7 +179,7 @@ def _slots(charts: list[_Chart]) -> tuple[list[_Slot], list[int]]:
         for box, own in _overlapping([charts[i].box for i in members], plain):
             rows = [members[i] for i in own]
             own_charts = [charts[i] for i in rows]
-            density = max(_texels(chart.part) for chart in own_charts)
+            density = max(texels[charts[i].part.name] for i in rows)
             metres = np.minimum((box[1] - box[0]) * _metres(own_charts), _extent(own_charts))
             slots.append(_Slot(material, box, metres, density))
             for i in rows:
@@ -271,18 +272,15 @@ def _baked(slots: list[_Slot], name: str, size: int, alpha_mode: str, double_sid
     gutter = max(2, size // 256)
     _place(slots, size, gutter)
     opaque = alpha_mode == "OPAQUE"
-    color = np.zeros((size, size, 4), np.float32)
-    normal = np.zeros((size, size, 3), np.float32)
-    normal[:] = (0.5, 0.5, 1.0)
-    orm = np.zeros((size, size, 3), np.float32)
-    used = np.zeros((size, size), bool)
-    for slot in slots:
+    images = [_slot_images(slot, gutter, alpha_mode) for slot in slots]
+    texels = sum(color[..., 0].size for color, _, _ in images)
+    mean = sum(np.concatenate([i.sum(axis=(0, 1)) for i in slot]) for slot in images) / texels
+    color, normal, orm = (np.empty((size, size, channels), np.float32) for channels in (4, 3, 3))
+    color[:], normal[:], orm[:] = (*mean[:3], 0.0), (0.5, 0.5, 1.0), mean[7:]
+    for slot, own in zip(slots, images, strict=True):
         (x, y), (w, h) = slot.place, slot.shape
         at = np.s_[y - gutter : y + h + gutter, x - gutter : x + w + gutter]
-        color[at], normal[at], orm[at] = _slot_images(slot, gutter, alpha_mode)
-        used[at] = True
-    for image in (color[..., :3], orm):
-        image[~used] = image[used].mean(axis=0)
+        color[at], normal[at], orm[at] = own
     encode_colors(color)
     textured = any(s.material.normal_texture is not None for s in slots)
     return Material(

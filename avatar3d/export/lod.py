@@ -35,8 +35,8 @@ Squared errors weigh its cube: with n triangles they fall with 1 / n^2, so their
 FACE_DENSITY = 5.0
 """Of skin that face shapes move."""
 HAND_DENSITY = 1.6
-SHADE_DENSITY = 15.0
-"""Of the shadow that lids cast on the eyes: a thin layer right above them."""
+LAYER_DENSITY = {"eyes": 15.0, "hair": 2.0}
+"""Of blended layers right above something else: the shadow that lids cast on the eyes, hair on the scalp."""
 FINGERS = ("Thumb", "Index", "Middle", "Ring", "Little")
 NORMAL_SCALE = 0.004
 """Metres that a change of the normal by one counts as."""
@@ -254,7 +254,9 @@ def _flat_shapes(part: Part) -> Float[Tensor, "V N"]:
 
 def _importance(part: Part, fingers: Tensor) -> Float[Tensor, " F"]:
     """(F,) weights of squared errors. `fingers` (J,) tells which joints are fingers."""
-    own = SHADE_DENSITY if part.kind == "eyes" and part.mesh.material.alpha_mode == "BLEND" else DENSITY[part.kind]
+    own = DENSITY[part.kind]
+    if part.mesh.material.alpha_mode == "BLEND":
+        own = LAYER_DENSITY.get(part.kind, own)
     density = torch.full((len(part.mesh.vertices),), own, dtype=part.mesh.vertices.dtype)
     if part.kind == "body":
         hand = (part.skin.weights * fingers[part.skin.joints]).sum(dim=1)

@@ -23,16 +23,18 @@ class Preset:
     """Side of the largest texture, texels."""
     atlas: Literal["none", "alpha", "single"] = "none"
     """Materials: as they are, one for each alpha mode, or one."""
+    painted: bool = False
+    """Hair on the scalp and brows are painted onto the skin, and not layers of their own."""
     shapes: Literal["all", "arkit", "visemes", "none"] = "all"
     """Face shapes that stay."""
 
 
 PRESETS = {
     "hero": Preset(60_000, 2048),
-    "desktop": Preset(30_000, 2048),
-    "web": Preset(15_000, 1024, "alpha"),
-    "quest": Preset(9_000, 1024, "single"),
-    "crowd": Preset(2_500, 512, "single", "none"),
+    "desktop": Preset(30_000, 2048, "alpha"),
+    "web": Preset(15_000, 1024, "alpha", painted=True),
+    "quest": Preset(9_000, 1024, "single", painted=True),
+    "crowd": Preset(2_500, 512, "single", painted=True, shapes="none"),
 }
 """Research behind the figures: budgets of VRChat, Ready Player Me and web viewers."""
 
@@ -53,7 +55,7 @@ def apply(avatar: Avatar, preset: Preset) -> Avatar:
 
     An expression that the avatar wears but can no longer make becomes part of its face.
     """
-    if preset.atlas != "none":
+    if preset.painted:
         avatar = with_overlays_painted(avatar, preset.texture // 2)
     avatar = with_shapes(reduced(avatar, preset.triangles), preset.shapes)
     if preset.atlas == "none":

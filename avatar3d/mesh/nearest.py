@@ -24,11 +24,9 @@ class Hit:
     weights: Float[np.ndarray, "N 3"]
     """Barycentric."""
 
-    def points(
-        self, vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
-    ) -> Float[np.ndarray, "N 3"]:
-        """The nearest points, or any attribute of the vertices there."""
-        return np.einsum("nk,nkc->nc", self.weights, vertices[faces[self.face]])
+    def mixed(self, values: Float[np.ndarray, "V C"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "N C"]:
+        """What the vertices have (positions, say) at the nearest points; something must have been within reach."""
+        return np.einsum("nk,nkc->nc", self.weights, values[faces[self.face]])
 
 
 @dataclass(frozen=True)
