@@ -20,6 +20,8 @@ from PIL import Image
 from rich.progress import track
 
 from avatar3d.body.pose import pose_avatar, relaxed_pose
+from avatar3d.body.visemes import ARKIT, COMPOSED, with_composed
+from avatar3d.camera import orbit
 from avatar3d.engine.build import build_avatar
 from avatar3d.engine.population import Population, sample
 from avatar3d.pictures import view_camera
@@ -27,7 +29,7 @@ from avatar3d.render.images import contact_sheet, to_bytes
 from avatar3d.render.meshes import render_meshes
 from avatar3d.render.scene import LabelledMesh, compile_scene
 from avatar3d.spec import BOTTOMS, GLASSES_SHAPES, HAIR_STYLES, HATS, TOPS, AvatarSpec
-from avatar3d.structures import PART_KINDS
+from avatar3d.structures import PART_KINDS, Avatar
 
 FRONT, THREE_QUARTER, BACK = 0.0, math.radians(38.0), math.pi
 
@@ -61,8 +63,8 @@ PROMPTS = (
 class GalleryConfig:
     """Which sheets to make, and how large."""
 
-    sheets: tuple[Literal["people", "expressions", "hair", "wardrobe", "prompts"], ...] = (
-        "people", "expressions", "hair", "wardrobe", "prompts",
+    sheets: tuple[Literal["people", "expressions", "arkit", "visemes", "hair", "wardrobe", "prompts"], ...] = (
+        "people", "expressions", "arkit", "visemes", "hair", "wardrobe", "prompts",
     )  # fmt: skip
     out: Path = Path("assets/gallery")
     count: int = 48
@@ -119,6 +121,56 @@ def expressions(config: GalleryConfig) -> None:
     ]
     labels = list(EXPRESSION_SHEET) * len(cast)
     save(contact_sheet(tiles, len(EXPRESSION_SHEET), labels), config.out / "expressions.jpg")
+
+
+def faces(avatar: Avatar, expression: dict[str, float], azimuths: list[float], tile: int) -> np.ndarray:
+    """The face from brows to chin with an expression, one picture beside the other, `tile` high."""
+    joints = dict(zip(avatar.skeleton.names, avatar.skeleton.positions, strict=True))
+    between = (joints["leftEye"] + joints["rightEye"]) / 2
+    size = float((joints["leftEye"] - joints["rightEye"]).norm()) / PUPILS
+    scene = compile_scene([
+        LabelledMesh(mesh, 1 + PART_KINDS.index(part.kind)) for part, mesh in pose_avatar(avatar, {}, expression)
+    ])  # fmt: skip
+    target = between - between.new_tensor([0.0, 0.038, 0.01]) * size
+    cameras = [orbit(target, FACE_DISTANCE * size, a, width=round(0.8 * tile), height=tile) for a in azimuths]
+    return np.concatenate([to_bytes(render_meshes(scene, camera).rgb) for camera in cameras], axis=1)
+
+
+PUPILS = 0.0616
+"""Metres between the pupils of the face that `faces` frames from `FACE_DISTANCE` metres."""
+FACE_DISTANCE = 0.52
+
+
+def arkit(config: GalleryConfig) -> None:
+    """Each of the 52 actions at weight 1 on one face; those that need an open jaw have it."""
+    avatar = build_avatar(replace(SPEAKERS[0], hair_style="buzz"))
+    with_jaw = {"mouthClose": 1.0, "tongueOut": 0.35}
+    tiles, labels = [], []
+    for name in track(ARKIT, description="arkit"):
+        jaw = with_jaw.get(name)
+        tiles.append(faces(avatar, {name: 1.0} | ({"jawOpen": jaw} if jaw else {}), [FRONT], config.tile))
+        labels.append(f"{name} + jawOpen" if jaw else name)
+    save(contact_sheet(tiles, 9, labels), config.out / "arkit.jpg")
+
+
+def visemes(config: GalleryConfig) -> None:
+    """Visemes and extras on two faces, from the front and from three-quarter."""
+    tiles, labels = [], []
+    for spec in SPEAKERS:
+        avatar = with_composed(build_avatar(spec))
+        for name in track(COMPOSED, description="visemes"):
+            tiles.append(faces(avatar, {name: 1.0}, [FRONT, THREE_QUARTER], config.tile))
+            labels.append(name)
+    save(contact_sheet(tiles, 5, labels), config.out / "visemes.jpg")
+
+
+SPEAKERS = (
+    AvatarSpec(seed=3, gender=0.05, age=30.0, hair_style="bun", skin_tone=0.3),
+    AvatarSpec(
+        seed=4, gender=0.95, age=45.0, hair_style="short", beard_style="stubble", african=1.0, european=0.0,
+        asian=0.0, skin_tone=0.75,
+    ),
+)  # fmt: skip
 
 
 def hair(config: GalleryConfig) -> None:
@@ -188,6 +240,8 @@ def save(sheet: np.ndarray, path: Path) -> None:
 SHEETS: dict[str, Callable[[GalleryConfig], None]] = {
     "people": people,
     "expressions": expressions,
+    "arkit": arkit,
+    "visemes": visemes,
     "hair": hair,
     "wardrobe": wardrobe,
     "prompts": prompts,

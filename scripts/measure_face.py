@@ -16,9 +16,9 @@ from avatar3d.body.pose import morph_part
 from avatar3d.body.shape import shape_body
 from avatar3d.body.visemes import actions_of, with_composed
 from avatar3d.engine.attach import Figure
-from avatar3d.engine.mouth import make_mouth
+from avatar3d.engine.mouth import GUM, make_mouth
 from avatar3d.engine.population import sample
-from avatar3d.mesh.intersections import segment_crossings, self_intersections
+from avatar3d.mesh.intersections import buried_depths, segment_crossings, self_intersections
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Avatar, Part
 
@@ -96,8 +96,20 @@ class Head:
         return np.array([0.0, upper[:, 1].min() + 0.001, front - 0.022 * self.size])
 
     @cached_property
-    def folds_at_rest(self) -> np.ndarray:
+    def cuts_at_rest(self) -> np.ndarray:
         return self_intersections(self.skin({}), self.faces)
+
+    @cached_property
+    def cut_tongue_at_rest(self) -> set[int]:
+        return cut_tongue(self, {})
+
+    def crowns(self, name: str) -> np.ndarray:
+        """(N,) whether a vertex of a row of teeth belongs to a tooth, not to the gum."""
+        return self.mouth[name].mesh.uv[:, 1].numpy() < GUM
+
+    @cached_property
+    def buried_at_rest(self) -> np.ndarray:
+        return buried_depths(self.skin({}), self.faces)
 
     def skin(self, expression: Mapping[str, float]) -> np.ndarray:
         """(V, 3) welded vertices with a face."""
@@ -112,27 +124,32 @@ class Head:
         return morph_part(self.mouth[name], dict(expression)).vertices.double().numpy()
 
 
-def fold_area(head: Head, expression: Mapping[str, float]) -> float:
-    """Square millimetres of the head's triangles that cut others, beyond those that do at rest."""
+def fold_depth(head: Head, expression: Mapping[str, float]) -> float:
+    """Millimetres by which skin lies inside other skin of the head, beyond what it does at rest."""
+    depths = buried_depths(head.skin(expression), head.faces)
+    return float(1e3 * (depths - head.buried_at_rest).clip(min=0).max())
+
+
+def cut_area(head: Head, expression: Mapping[str, float]) -> float:
+    """Square millimetres of the head's triangles that cut others, beyond those that do at rest.
+
+    Lips and lids that touch count with the triangles along their line.
+    """
     vertices = head.skin(expression)
     pairs = self_intersections(vertices, head.faces)
-    known = {tuple(pair) for pair in head.folds_at_rest.tolist()}
+    known = {tuple(pair) for pair in head.cuts_at_rest.tolist()}
     new = [pair for pair in pairs.tolist() if tuple(pair) not in known]
-    cut = np.unique(np.array(new, dtype=np.int64))
-    a, b, c = vertices[head.faces[cut]].transpose(1, 0, 2)
+    a, b, c = vertices[head.faces[np.unique(np.array(new, dtype=np.int64))]].transpose(1, 0, 2)
     return float(0.5e6 * np.linalg.norm(np.cross(b - a, c - a), axis=1).sum())
 
 
 def past_skin(head: Head, name: str, expression: Mapping[str, float], least: int = 1) -> float:
-    """Millimetres by which a part of the mouth has left it through the lips, cheeks or gums; 0 when it is inside.
+    """Millimetres by which teeth have left the mouth through lips, cheeks or gums; 0 when they are inside.
 
     `least` 1 counts what is in the flesh, 2 only what comes out of it on the other side. Of teeth only the crowns
     count: their necks and the gums are sunk into the flesh.
     """
-    points = head.part(name, expression)
-    if name != "tongue":
-        crowns = head.mouth[name].mesh.uv[:, 1].numpy() < 0.5
-        points = points[crowns]
+    points = head.part(name, expression)[head.crowns(name)]
     starts = np.broadcast_to(head.throat, points.shape)
     count, share = segment_crossings(starts, points, head.skin(expression), head.mouth_faces)
     way = np.linalg.norm(points - head.throat, axis=1)
@@ -173,24 +190,87 @@ def opening(margin: np.ndarray) -> np.ndarray:
     return heights[0] - heights[1]
 
 
-def tongue_through_teeth(head: Head, expression: Mapping[str, float]) -> float:
-    """Square millimetres of the tongue's triangles that teeth cut."""
-    parts = [
-        (head.part(name, expression), head.mouth[name].mesh) for name in ("tongue", "teeth_upper", "teeth_lower")
-    ]
-    points: list[np.ndarray] = []
-    faces: list[np.ndarray] = []
-    start = 0
-    for vertices, mesh in parts:
-        own = mesh.faces.numpy()
-        if len(points):
-            own = own[(mesh.uv[:, 1].numpy() < 0.5)[own].all(axis=1)]
-        points.append(vertices)
-        faces.append(own + start)
-        start += len(vertices)
-    stacked, all_faces = np.concatenate(points), np.concatenate(faces)
-    pairs = self_intersections(stacked, all_faces)
-    count = len(faces[0])
-    cut = np.unique(pairs[(pairs[:, 0] < count) & (pairs[:, 1] >= count), 0])
-    a, b, c = stacked[all_faces[cut]].transpose(1, 0, 2)
+def cut_tongue(head: Head, expression: Mapping[str, float]) -> set[int]:
+    """Triangles of the tongue that crowns of teeth or skin cut."""
+    tongue, faces = head.part("tongue", expression), head.mouth["tongue"].mesh.faces.numpy()
+    others = [(head.skin(expression), head.mouth_faces)]
+    for name in ("teeth_upper", "teeth_lower"):
+        triangles = head.mouth[name].mesh.faces.numpy()
+        others.append((head.part(name, expression), triangles[head.crowns(name)[triangles].all(axis=1)]))
+    cut: set[int] = set()
+    for points, triangles in others:
+        pairs = self_intersections(
+            np.concatenate([tongue, points]), np.concatenate([faces, triangles + len(tongue)])
+        )
+        cut |= set(pairs[(pairs[:, 0] < len(faces)) & (pairs[:, 1] >= len(faces)), 0].tolist())
+    return cut
+
+
+def tongue_cut_area(head: Head, expression: Mapping[str, float]) -> float:
+    """Square millimetres of the tongue that teeth or skin cut, beyond its root, which is in the flesh at rest."""
+    index = np.array(sorted(cut_tongue(head, expression) - head.cut_tongue_at_rest), dtype=np.int64)
+    faces = head.mouth["tongue"].mesh.faces.numpy()
+    a, b, c = head.part("tongue", expression)[faces[index]].transpose(1, 0, 2)
     return float(0.5e6 * np.linalg.norm(np.cross(b - a, c - a), axis=1).sum())
+
+
+COMBINATIONS: dict[str, dict[str, float]] = {
+    "jawOpen + mouthClose": {"jawOpen": 1.0, "mouthClose": 1.0},
+    "half jawOpen + mouthClose": {"jawOpen": 0.5, "mouthClose": 0.5},
+    "jawOpen .35 + tongueOut": {"jawOpen": 0.35, "tongueOut": 1.0},
+    "mouthPress both": {"mouthPressLeft": 1.0, "mouthPressRight": 1.0},
+    "mouthRoll both": {"mouthRollLower": 1.0, "mouthRollUpper": 1.0},
+    "eyeBlink + eyeLookDown": {"eyeBlinkLeft": 1.0, "eyeLookDownLeft": 1.0},
+    "eyeBlink + eyeLookUp": {"eyeBlinkLeft": 1.0, "eyeLookUpLeft": 1.0},
+    "eyeBlink + eyeSquint": {"eyeBlinkLeft": 1.0, "eyeSquintLeft": 1.0},
+}  # fmt: skip
+
+
+def expressions() -> dict[str, dict[str, float]]:
+    """Every action, composed shape and preset at weight 1, and combinations."""
+    presets = {f"VRM {name}": weights for name, weights in VRM_PRESETS.items() if weights not in COMPOSED.values()}
+    return {name: {name: 1.0} for name in (*ARKIT, *COMPOSED)} | presets | COMBINATIONS
+
+
+COLUMNS = (
+    "skin in skin",
+    "cut mm2",
+    "lips open",
+    "overlap",
+    "teeth out",
+    "tongue out",
+    "tongue cut",
+    "in eyeball",
+)
+
+
+def measures(head: Head, expression: Mapping[str, float]) -> tuple[float, ...]:
+    """The values of `COLUMNS`: millimetres, but square millimetres for what is cut."""
+    template, skin = head.figure.body.template, head.skin(expression)
+    return (
+        fold_depth(head, expression),
+        cut_area(head, expression),
+        lip_gap(head, expression)[0],
+        float(1e3 * lips.overlaps(template, skin).max()),
+        max(past_skin(head, name, expression) for name in ("teeth_upper", "teeth_lower")),
+        max(past_skin(head, name, expression, least=2) for name in ("teeth_upper", "teeth_lower")),
+        tongue_cut_area(head, expression),
+        lid_depth(head, expression),
+    )
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How many people; the first ten are extremes."""
+
+    people: int = 50
+    seed: int = 11
+
+
+if __name__ == "__main__":
+    config = tyro.cli(Measure)
+    heads = [Head(spec) for spec in people(config.people, config.seed)]
+    print(f"worst of {len(heads)} people\n{'':28s}" + "".join(f"{name:>13s}" for name in COLUMNS))
+    for label, weights in track(expressions().items(), description="face shapes"):
+        worst = np.max([measures(head, weights) for head in heads], axis=0)
+        print(f"{label:28s}" + "".join(f"{value:13.2f}" for value in worst))

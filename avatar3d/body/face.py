@@ -26,6 +26,8 @@ REACH = 0.03
 STIFFNESS = 0.05
 """Pull of local maps towards the head's overall scale, as a share of the neighbourhood's own spread."""
 
+TUCK = 0.5
+"""Share of its way back that the upper lip keeps in `mouthRollUpper`: farther back are the teeth."""
 SMOOTHING = 5
 GRAIN = 1e-9
 """Metres."""
@@ -79,6 +81,8 @@ def _transfer(template: Template) -> _Transfer:
     actions = symmetric_actions(template).numpy().astype(np.float64)
     puff = template.action_names.index("cheekPuff")
     actions[puff] = _smoothed(template, actions[puff])
+    roll = actions[template.action_names.index("mouthRollUpper")]
+    roll[:, 2] *= np.where(roll[:, 2] < 0, TUCK, 1.0)
     moving = np.flatnonzero(np.linalg.norm(actions, axis=2).max(axis=0) > 1e-6)
     points = template.vertices.numpy()[moving].astype(np.float64)
     controls = _spread_points(points)

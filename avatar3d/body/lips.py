@@ -105,7 +105,8 @@ def settle(template: Template, vertices: np.ndarray, deltas: np.ndarray, moving:
     """Correct all actions so that lips touch where they should and nowhere pass through each other, in place.
 
     `deltas` is (A, M, 3) over the vertices `moving` (M,). `mouthClose` is judged with a full `jawOpen`. Left and
-    right actions are judged alone and then together, where each takes its own side of what is to correct.
+    right actions, and both that roll the lips in, are judged alone and then together; what is to correct then is
+    shared between them.
     """
     lips = _lips(template)
     names = template.action_names
@@ -129,18 +130,22 @@ def settle(template: Template, vertices: np.ndarray, deltas: np.ndarray, moving:
             posed[lips.vertices, 1] -= lips.share * _at(lips, part)
         return posed[lips.vertices, 1] - before
 
-    jaw = deltas[names.index("jawOpen")]
-    for action, name in enumerate(names):
-        change = correction(name, deltas[action] + (jaw if name == "mouthClose" else 0.0))
-        if change is not None:
-            deltas[action, at, 1] += change
-    for action, name in enumerate(names):
-        if name.startswith("mouth") and name.endswith("Left") and name != "mouthLeft":
-            other = names.index(opposite(name))
-            change = correction(name, deltas[action] + deltas[other])
+    def settle_alone() -> None:
+        jaw = deltas[names.index("jawOpen")]
+        for action, name in enumerate(names):
+            change = correction(name, deltas[action] + (jaw if name == "mouthClose" else 0.0))
             if change is not None:
-                deltas[action, at, 1] += own_side * change
-                deltas[other, at, 1] += (1 - own_side) * change
+                deltas[action, at, 1] += change
+
+    settle_alone()
+    pairs = [(n, opposite(n), own_side) for n in names if n.endswith("Left") and n not in ("jawLeft", "mouthLeft")]
+    for name, other, share in (*pairs, ("mouthRollLower", "mouthRollUpper", np.full_like(own_side, 0.5))):
+        one, two = names.index(name), names.index(other)
+        change = correction(name, deltas[one] + deltas[two])
+        if change is not None:
+            deltas[one, at, 1] += share * change
+            deltas[two, at, 1] += (1 - share) * change
+    settle_alone()
 
 
 def _wider(amount: np.ndarray) -> np.ndarray:

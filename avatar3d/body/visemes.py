@@ -43,9 +43,9 @@ def _both(**weights: float) -> dict[str, float]:
 
 COMPOSED: dict[str, dict[str, float]] = {
     "viseme_sil": {},
-    "viseme_PP": _both(mouthPress=0.55, mouthRollLower=0.35, mouthRollUpper=0.30, mouthPucker=0.10),
+    "viseme_PP": _both(mouthPress=0.55, mouthRollLower=0.35, mouthRollUpper=0.30),
     "viseme_FF": _both(mouthRollLower=0.65, mouthUpperUp=0.30, mouthShrugUpper=0.15, jawOpen=0.04),
-    "viseme_TH": _both(jawOpen=0.16, mouthUpperUp=0.20, mouthLowerDown=0.25, mouthStretch=0.10, tongueOut=0.30),
+    "viseme_TH": _both(jawOpen=0.24, mouthUpperUp=0.15, mouthLowerDown=0.15, mouthStretch=0.10, tongueOut=0.42),
     "viseme_DD": _both(jawOpen=0.14, mouthUpperUp=0.22, mouthLowerDown=0.30, mouthStretch=0.12),
     "viseme_kk": _both(jawOpen=0.20, mouthUpperUp=0.20, mouthLowerDown=0.25, mouthStretch=0.10),
     "viseme_CH": _both(mouthFunnel=0.60, mouthPucker=0.20, mouthUpperUp=0.15, mouthLowerDown=0.15, jawOpen=0.04),
@@ -101,7 +101,7 @@ class Bend:
 
 
 TONGUE: dict[str, Bend] = {
-    "viseme_TH": Bend(tip_up=0.02, forward=0.04),
+    "viseme_TH": Bend(tip_up=0.09, forward=0.09),
     "viseme_DD": Bend(tip_up=0.22, forward=0.10),
     "viseme_nn": Bend(tip_up=0.22, forward=0.10),
     "viseme_kk": Bend(back_up=0.16, forward=-0.08),

@@ -11,6 +11,7 @@ from torch import Tensor
 from avatar3d.engine.attach import Figure, rigid_skin
 from avatar3d.engine.colors import color_rgb, shaded
 from avatar3d.engine.glasses_fit import Fit, Style, fit_glasses
+from avatar3d.engine.glasses_ride import riding
 from avatar3d.engine.tubes import ball, joined, mirrored, profile, sweep
 from avatar3d.mesh.normals import vertex_normals
 from avatar3d.spec import AvatarSpec
@@ -68,7 +69,8 @@ def make_glasses(spec: AvatarSpec, figure: Figure) -> list[Part]:
         names.append("glasses_pads")
     parts.append(_lenses(frame, lens_material(spec)))
     names.append("glasses_lenses")
-    return [Part(n, "glasses", m, rigid_skin(figure, len(m.vertices))) for n, m in zip(names, parts, strict=True)]
+    skins = [rigid_skin(figure, len(m.vertices)) for m in parts]
+    return riding(figure, [Part(n, "glasses", m, s) for n, m, s in zip(names, parts, skins, strict=True)])
 
 
 def frame_material(spec: AvatarSpec, metal: bool) -> Material:

@@ -18,6 +18,7 @@ from avatar3d.body.template import mirror_map
 from avatar3d.engine.attach import Figure, moving_morphs, rigid_skin
 from avatar3d.engine.jaw import jaw_deltas
 from avatar3d.engine.tongue import make_tongue
+from avatar3d.mesh.intersections import segment_crossings
 from avatar3d.mesh.normals import vertex_normals
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Material, Mesh, Part
@@ -73,6 +74,13 @@ LOWER = (
 AROUND, RINGS = 8, 4
 GUM = 0.5
 """v of the texture below which a vertex belongs to a tooth, not to the gum."""
+LIP_GAP = 0.0015
+"""Least way from the front teeth to the inside of the lips at rest, metres on the template's head."""
+MOST_FORWARD = 0.004
+LOWER_SHARE = 0.85
+"""Share of the upper row's move forward that the lower row makes."""
+FRONT = 0.014
+"""Distance from the midline within which teeth count as front teeth."""
 GUM_COLUMNS = 4
 """Gum columns per tooth."""
 
@@ -84,6 +92,9 @@ def make_mouth(spec: AvatarSpec, figure: Figure) -> list[Part]:
     material = Material("teeth", base_color_texture=_teeth_texture(round(spec.age / 10)), roughness=0.28)
     upper = _row(figure, UPPER_ROWS, UPPER, size, 0.0003, 0.0022, generator)
     lower = _row(figure, LOWER_ROWS, LOWER, size, 0.0030, 0.0004, generator)
+    forward = _way_to_lips(figure, [points[uv[:, 1] < GUM] for points, _, uv in (upper, lower)], size)
+    upper[0][:, 2] += forward
+    lower[0][:, 2] += LOWER_SHARE * forward
     parts = []
     for name, (points, faces, uv) in (("teeth_upper", upper), ("teeth_lower", lower)):
         vertices = torch.from_numpy(points).float()
@@ -138,6 +149,18 @@ def _row(figure: Figure, rows, teeth: tuple[Tooth, ...], size: float, inward: fl
     faces.append((f[:, ::-1] if toward_gum[0, 1] > 0 else f) + count)
     uv.append(t)
     return np.concatenate(out), np.concatenate(faces), np.concatenate(uv)
+
+
+def _way_to_lips(figure: Figure, crowns: list[np.ndarray], size: float) -> float:
+    """How far the rows, which the helper keeps well back, can move forward until they almost touch the lips."""
+    points = np.concatenate(crowns)
+    fronts = points[np.abs(points[:, 0]) < FRONT * size]
+    far = fronts + [0.0, 0.0, 0.03 * size]
+    vertices, faces = figure.vertices.numpy(), figure.skin_faces.numpy()
+    near = np.abs(vertices - fronts.mean(axis=0)).max(axis=1) < 0.05 * size
+    _, share = segment_crossings(fronts, far, vertices, faces[near[faces].all(axis=1)])
+    free = 0.03 * size * float(share.min()) - LIP_GAP * size
+    return float(np.clip(free, 0.0, MOST_FORWARD * size))
 
 
 def _arcs(figure: Figure, rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ SINK = 0.11
 """Share of its length by which the middle of the tongue sinks in a full `jawOpen`."""
 THIN = 0.40
 """Share of its thickness that the front of the tongue loses in a full `tongueOut`."""
-DROOP = 0.10
+DROOP = 0.06
 """Share of its length by which the tip hangs below the bite in a full `tongueOut`."""
 SECTIONS = 24
 

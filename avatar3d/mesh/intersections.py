@@ -42,6 +42,29 @@ def segment_crossings(
     )  # fmt: skip
 
 
+def buried_depths(
+    vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], reach: float = 0.012
+) -> Float[np.ndarray, " V"]:
+    """How deep each vertex of a closed surface lies inside another part of the same solid, metres; 0 if outside.
+
+    Seen from a vertex along its normal, the first surface in the way (up to `reach`) shows its inside only if the
+    vertex is buried; seven rays must agree. The depth is the shortest way out of 26 directions.
+    """
+    corners = np.ascontiguousarray(vertices[faces], dtype=np.float64)
+    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros((len(vertices), 3))
+    for k in range(3):
+        np.add.at(normals, faces[:, k], face_normals)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
+    steps = np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    steps = steps[np.argsort((steps**2).sum(axis=1), kind="stable")][1:]
+    ways = steps / np.linalg.norm(steps, axis=1, keepdims=True)
+    return _buried(
+        np.ascontiguousarray(vertices, dtype=np.float64), normals, np.unique(faces), corners, corners.min(axis=1),
+        corners.max(axis=1), np.ascontiguousarray(faces, dtype=np.int64), reach, ways,
+    )  # fmt: skip
+
+
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _hit(p, q, triangle):
@@ -118,3 +141,44 @@ def _crossings(starts, ends, corners, low, high):
                 counts[n] += 1
                 first[n] = min(first[n], t)
     return counts, first
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _way_out(p, way, vertex, corners, low, high, faces):
+    """Share of the way from p at which the first triangle shows its inside; inf if another side comes first.
+
+    Triangles around `vertex` are ignored.
+    """
+    q = p + way
+    first, out = np.inf, False
+    for f in range(len(corners)):
+        outside = faces[f, 0] == vertex or faces[f, 1] == vertex or faces[f, 2] == vertex
+        for c in range(3):
+            outside = outside or max(p[c], q[c]) < low[f, c] or min(p[c], q[c]) > high[f, c]
+        if outside:
+            continue
+        t = _hit(p, q, corners[f])
+        if t >= 0.0 and t < first:
+            normal = np.cross(corners[f, 1] - corners[f, 0], corners[f, 2] - corners[f, 0])
+            first, out = t, normal[0] * way[0] + normal[1] * way[1] + normal[2] * way[2] > 0.0
+    return first if out else np.inf
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _buried(points, normals, active, corners, low, high, faces, reach, ways):
+    depth = np.zeros(len(points))
+    for v in active:
+        share = _way_out(points[v], reach * normals[v], v, corners, low, high, faces)
+        for n in range(6):  # ways along the axes come first
+            if share == np.inf:
+                break
+            tilted = _way_out(points[v], reach * (normals[v] + 0.3 * ways[n]), v, corners, low, high, faces)
+            share = np.inf if tilted == np.inf else min(share, 1.2 * tilted)
+        if share == np.inf:
+            continue
+        for n in range(len(ways)):
+            share = min(share, _way_out(points[v], reach * ways[n], v, corners, low, high, faces))
+        depth[v] = share * reach
+    return depth
