@@ -21,13 +21,14 @@ from avatar3d.engine.population import Population, sample
 from avatar3d.export.glb import write_glb
 from avatar3d.export.profiles import PROFILES, find_profile
 from avatar3d.export.rig import make_rig
+from avatar3d.export.textures import with_smaller_textures
 from avatar3d.rotations import axis_angle_to_quaternion, quaternion_multiply
 from avatar3d.structures import Avatar, Collider, SpringChain
 
 
 @pytest.fixture(scope="module")
 def person() -> Avatar:
-    return in_t_pose(build_avatar(sample(np.random.default_rng(5), Population())))
+    return in_t_pose(with_smaller_textures(build_avatar(sample(np.random.default_rng(5), Population())), 128))
 
 
 def test_idle_twist_joints_change_nothing(person):

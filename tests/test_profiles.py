@@ -17,13 +17,14 @@ from avatar3d.export.animation import ClipError
 from avatar3d.export.glb import encode_glb, write_glb
 from avatar3d.export.profiles import PROFILES, REQUIRED, ProfileError, find_profile, recognize
 from avatar3d.export.rig import bone_tracks, make_rig
+from avatar3d.export.textures import with_smaller_textures
 from avatar3d.rotations import quaternion_to_matrix
 from avatar3d.structures import Avatar, Clip
 
 
 @pytest.fixture(scope="module")
 def person() -> Avatar:
-    return build_avatar(sample(np.random.default_rng(5), Population()))
+    return with_smaller_textures(build_avatar(sample(np.random.default_rng(5), Population())), 128)
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,13 @@ from avatar3d.export.glb import encode_glb, write_glb
 from avatar3d.export.gltf_file import AvatarFileError
 from avatar3d.export.profiles import PROFILES
 from avatar3d.export.read import read_avatar, read_file
+from avatar3d.export.textures import with_smaller_textures
 from avatar3d.structures import Avatar
 
 
 @pytest.fixture(scope="module")
 def person() -> Avatar:
-    return in_t_pose(build_avatar(sample(np.random.default_rng(5), Population())))
+    return in_t_pose(with_smaller_textures(build_avatar(sample(np.random.default_rng(5), Population())), 128))
 
 
 def join_glb(document: dict, data: bytes) -> bytes:
