@@ -1,4 +1,4 @@
-"""The `avatar3d` command: generate, build, render, doctor.
+"""The `avatar3d` command: generate, build, export, dress, animate, render, doctor.
 
 Exit codes: 0 done, 1 a failure of the program, 2 something wrong with what it was given (arguments, prompt,
 files, folders, disk, weights), 130 stopped by Ctrl-C. Heavy modules are imported when a command runs, so that
@@ -7,6 +7,7 @@ files, folders, disk, weights), 130 stopped by Ctrl-C. Heavy modules are importe
 
 from __future__ import annotations
 
+import difflib
 import errno
 import json
 import os
@@ -14,114 +15,26 @@ import secrets
 import signal
 import sys
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import tyro
 
 from avatar3d import __version__
+from avatar3d.commands import COMMANDS, Animate, Build, Command, Dress, Export, Files, Generate, Render, Turntable
 from avatar3d.console import progress
 
 MAX_SEED = 2**63 - 1
 MAX_COUNT = 1000
 MAX_FRAMES = 3600
+MAX_LODS = 5
+FORMATS = ("glb", "vrm", "obj", "ply", "stl", "usd", "fbx")
 RESOLUTIONS = (64, 2048)
 
 DESCRIPTION = "Text to rigged, game-ready 3D avatars. `avatar3d --version` prints the version."
 
-View = Literal["bust", "head", "full"]
-
 
 class UsageError(Exception):
     """An argument out of range, with the range in its message."""
-
-
-@dataclass(frozen=True)
-class Generate:
-    """Make rigged avatars from a prompt: avatar.glb, turntable.mp4, preview.png, spec.json and run.json."""
-
-    prompt: str
-    """Who it is, in English, for example "old man with glasses"."""
-    seed: int | None = None
-    """0 or more; the same seed gives the same avatar. Without it a random one is chosen, printed and stored."""
-    count: int = 1
-    """How many avatars, with the seeds seed, seed + 1, ...; each gets its own folder."""
-    out: Path = Path("outputs")
-    """Folder of the run folders."""
-    frames: int = 72
-    """Frames of the turntable; 0 for none."""
-    resolution: int = 512
-    """Width and height of the turntable in pixels, even, from 64 to 2048."""
-    view: View = "bust"
-    """What the turntable shows."""
-    overwrite: bool = False
-    """Replace a run folder of the same name."""
-    json: bool = False
-    """Print one JSON object on stdout and nothing else there."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-@dataclass(frozen=True)
-class Build:
-    """Make an avatar from a spec.json, for example one of `generate` that was edited by hand."""
-
-    spec: tyro.conf.Positional[Path]
-    """JSON file with the fields to set; absent fields take their defaults."""
-    out: Path = Path("outputs")
-    """Folder of the run folder."""
-    frames: int = 72
-    """Frames of the turntable; 0 for none."""
-    resolution: int = 512
-    """Width and height of the turntable in pixels, even, from 64 to 2048."""
-    view: View = "bust"
-    """What the turntable shows."""
-    overwrite: bool = False
-    """Replace a run folder of the same name."""
-    json: bool = False
-    """Print one JSON object on stdout and nothing else there."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-@dataclass(frozen=True)
-class Render:
-    """Make a turntable of any GLB, glTF or OBJ file in its rest pose."""
-
-    file: tyro.conf.Positional[Path]
-    """The mesh file."""
-    out: Path | None = None
-    """The clip to write; by default <name>-turntable.mp4 beside the file."""
-    frames: int = 72
-    """Frames of the turntable."""
-    resolution: int = 512
-    """Width and height in pixels, even, from 64 to 2048."""
-    overwrite: bool = False
-    """Replace an existing clip."""
-    json: bool = False
-    """Print one JSON object on stdout and nothing else there."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-@dataclass(frozen=True)
-class Doctor:
-    """Show what is installed, whether the shipped data is intact and which optional doors are open."""
-
-    json: bool = False
-    """Print one JSON object on stdout and nothing else there."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-Command = Generate | Build | Render | Doctor
-_COMMANDS = (
-    Annotated[Generate, tyro.conf.subcommand("generate")]
-    | Annotated[Build, tyro.conf.subcommand("build")]
-    | Annotated[Render, tyro.conf.subcommand("render")]
-    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
-)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -133,7 +46,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         command: Command = tyro.cli(
-            _COMMANDS, prog="avatar3d", description=DESCRIPTION, args=argv, config=(tyro.conf.FlagCreatePairsOff,)
+            COMMANDS,
+            prog="avatar3d",
+            description=DESCRIPTION,
+            args=argv,
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
         )
     except SystemExit as stop:  # tyro has printed help or what is wrong with the arguments
         return stop.code if isinstance(stop.code, int) else 2
@@ -143,11 +60,11 @@ def main(argv: list[str] | None = None) -> int:
         print("Stopped; nothing half-written is left.", file=sys.stderr)
         return 130
     except Exception as error:
-        if command.debug or os.environ.get("AVATAR3D_DEBUG"):
+        if command.output.debug or os.environ.get("AVATAR3D_DEBUG"):
             traceback.print_exc()
         code, message = _explain(error)
         print(f"error: {message}", file=sys.stderr)
-        if command.json:
+        if command.output.json:
             print(json.dumps({"error": message, "exit_code": code}))
         return code
 
@@ -158,9 +75,15 @@ def _run(command: Command) -> int:
         return _generate(command)
     if isinstance(command, Build):
         return _build(command)
+    if isinstance(command, Export):
+        return _export(command)
+    if isinstance(command, Dress):
+        return _dress(command)
+    if isinstance(command, Animate):
+        return _animate(command)
     if isinstance(command, Render):
         return _render(command)
-    return _doctor(command)
+    return _doctor(command.output.json)
 
 
 def _stop(number: int, frame: object) -> None:
@@ -168,29 +91,97 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _generate(command: Generate) -> int:
-    _check_pictures(command.frames, command.resolution, least_frames=0)
+    _check_pictures(command.turntable.frames, command.turntable.resolution, least_frames=0)
+    _check_files(command.files)
     _check_range("--count", command.count, 1, MAX_COUNT)
     seed = secrets.randbelow(2**31) if command.seed is None else command.seed
     _check_range("--seed", seed, 0, MAX_SEED - command.count + 1)
     from avatar3d import pipeline
 
-    pictures = pipeline.Pictures(command.frames, command.resolution, command.view)
-    with progress(quiet=command.json) as report:
+    with progress(quiet=command.output.json) as report:
         runs = pipeline.generate(
-            command.prompt, seed, command.count, command.out, pictures, command.overwrite, report
-        )
-    _show({"runs": runs}, command.json)
+            command.prompt, seed, command.count, command.out, _pictures(command.turntable), _wanted(command.files),
+            command.output.overwrite, report,
+        )  # fmt: skip
+    _show(runs, command.output.json)
     return 0
 
 
 def _build(command: Build) -> int:
-    _check_pictures(command.frames, command.resolution, least_frames=0)
+    _check_pictures(command.turntable.frames, command.turntable.resolution, least_frames=0)
+    _check_files(command.files)
     from avatar3d import pipeline
 
-    pictures = pipeline.Pictures(command.frames, command.resolution, command.view)
-    with progress(quiet=command.json) as report:
-        run = pipeline.build(command.spec, command.out, pictures, command.overwrite, report)
-    _show({"runs": [run]}, command.json)
+    with progress(quiet=command.output.json) as report:
+        run = pipeline.build(
+            command.spec, command.out, _pictures(command.turntable), _wanted(command.files),
+            command.output.overwrite, report,
+        )  # fmt: skip
+    _show([run], command.output.json)
+    return 0
+
+
+def _export(command: Export) -> int:
+    _check_files(command.files)
+    from avatar3d import pipeline
+
+    with progress(quiet=command.output.json) as report:
+        run = pipeline.export(
+            command.avatar, command.out, _wanted(command.files), command.output.overwrite, report
+        )
+    _show([run], command.output.json)
+    return 0
+
+
+def _dress(command: Dress) -> int:
+    _check_pictures(command.turntable.frames, command.turntable.resolution, least_frames=0)
+    _check_files(command.files)
+    from avatar3d import pipeline
+
+    with progress(quiet=command.output.json) as report:
+        run = pipeline.dress(
+            command.avatar, _changes(command), command.out, _pictures(command.turntable),
+            _wanted(command.files), command.output.overwrite, report,
+        )  # fmt: skip
+    _show([run], command.output.json)
+    return 0
+
+
+def _changes(command: Dress) -> dict[str, str]:
+    """What to change, as typed; `engine.dress` knows the names."""
+    options = (
+        "top", "bottom", "shoes", "hat", "glasses", "lenses", "earrings", "hair", "beard", "pattern", "color",
+        "hair_color",
+    )  # fmt: skip
+    said = {name: getattr(command, name) for name in options}
+    changes = {name: value for name, value in said.items() if value is not None}
+    for assignment in command.set:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set takes name=value, got {assignment!r}; for example --set hat_color=navy")
+        changes[name.strip()] = value.strip()
+    return changes
+
+
+def _animate(command: Animate) -> int:
+    film = command.film
+    _check_pictures(1, film.resolution, least_frames=0)
+    _check_range("--fps", film.fps, 1, 120)
+    _check_range("--seed", command.seed, 0, MAX_SEED)
+    _check_files(command.files)
+    from avatar3d import pipeline
+
+    clip = command.clip or (None if command.bvh or command.audio else "idle")
+    wish = pipeline.Wish(
+        clip, command.bvh, command.bones, command.audio, command.expression, command.seconds, command.travel
+    )
+    wanted = _wanted(command.files)
+    video = pipeline.Film(film.fps, film.resolution, film.view) if film.video else None
+    with progress(quiet=command.output.json) as report:
+        run = pipeline.animate(
+            command.avatar, wish, command.seed, command.out, video, wanted, command.output.overwrite, report
+        )
+    _show([run], command.output.json)
     return 0
 
 
@@ -199,20 +190,42 @@ def _render(command: Render) -> int:
     from avatar3d import pipeline
 
     out = command.out or command.file.with_name(f"{command.file.stem}-turntable.mp4")
-    with progress(quiet=command.json) as report:
+    with progress(quiet=command.output.json) as report:
         record = pipeline.render_file(
-            command.file, out, command.frames, command.resolution, command.overwrite, report
+            command.file, out, command.frames, command.resolution, command.output.overwrite, report
         )
-    print(json.dumps(record) if command.json else f"{out}  ({record['seconds']:.1f} s)")
+    print(json.dumps(record) if command.output.json else f"{out}  ({record['seconds']:.1f} s)")
     return 0
 
 
-def _doctor(command: Doctor) -> int:
+def _doctor(as_json: bool) -> int:
     from avatar3d import doctor
 
     findings = doctor.examine()
-    print(json.dumps(doctor.as_json(findings)) if command.json else doctor.as_text(findings))
+    print(json.dumps(doctor.as_json(findings)) if as_json else doctor.as_text(findings))
     return 0 if all(finding.fine for finding in findings if finding.required) else 1
+
+
+def _pictures(turntable: Turntable):
+    from avatar3d import pipeline
+
+    return pipeline.Pictures(turntable.frames, turntable.resolution, turntable.view)
+
+
+def _wanted(files: Files):
+    from avatar3d.delivery import Wanted
+
+    formats = tuple(dict.fromkeys(files.format.lower().replace(" ", "").split(",")))
+    return Wanted(formats, files.profile, files.bind, files.preset, files.lod, files.twist, files.compressed)
+
+
+def _check_files(files: Files) -> None:
+    _check_range("--lod", files.lod, 1, MAX_LODS)
+    for name in files.format.lower().replace(" ", "").split(","):
+        if name not in FORMATS:
+            near = difflib.get_close_matches(name, FORMATS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(f"--format has no {name!r}; {hint}choose from {', '.join(FORMATS)}")
 
 
 def _check_pictures(frames: int, resolution: int, least_frames: int) -> None:
@@ -227,22 +240,36 @@ def _check_range(option: str, value: int, low: int, high: int) -> None:
         raise UsageError(f"{option} must be from {low} to {high}, got {value}")
 
 
-def _show(result: dict, as_json: bool) -> None:
+def _show(runs: list[dict], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps({"runs": runs}))
         return
-    for run in result["runs"]:
+    for run in runs:
         if run.get("understood"):
             print(f"understood   {', '.join(run['understood'])}")
         for typed, read in run.get("corrected", {}).items():
             print(f"read as      {typed} -> {read}")
         if run.get("not_used"):
             print(f"not used     {', '.join(run['not_used'])}")
-        print(f"seed         {run['seed']}")
+        if run.get("seed") is not None:
+            print(f"seed         {run['seed']}")
+        for remark in run.get("remarks", ()):
+            print(f"note         {remark}")
+        for level, report in run["report"].items():
+            print(f"{level:<12} {_platforms(report)}")
         for file, size in run["files"].items():
             print(f"{_megabytes(size):>12} {Path(run['folder']) / file}")
         stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in run["seconds"].items())
         print(f"{sum(run['seconds'].values()):>10.1f} s ({stages})")
+
+
+def _platforms(report: dict) -> str:
+    """One line of a platform report."""
+    cost, pc, mobile = report["cost"], report["vrchat_pc"]["rank"], report["vrchat_mobile"]["rank"]
+    return (
+        f"{cost['triangles']:,} triangles, {cost['joints']} joints, {cost['materials']} materials, "
+        f"{cost['face_shapes']} face shapes, {cost['texture_mb']:.0f} MB of textures; VRChat {pc}, mobile {mobile}"
+    )
 
 
 def _megabytes(size: int) -> str:

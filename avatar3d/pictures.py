@@ -39,8 +39,9 @@ Step = Callable[[int, int], None]
 
 
 def pose_for_pictures(avatar: Avatar) -> Scene:
-    """The avatar in its relaxed pose and default expression, ready to be drawn from many sides."""
-    return compile_scene(labelled_meshes(pose_avatar(avatar, relaxed_pose())))
+    """The avatar in its relaxed pose (as far as it has the joints) and default expression, ready to be drawn."""
+    pose = {joint: turn for joint, turn in relaxed_pose().items() if joint in avatar.skeleton.names}
+    return compile_scene(labelled_meshes(pose_avatar(avatar, pose)))
 
 
 def labelled_meshes(posed: list[tuple[Part, Mesh]]) -> list[LabelledMesh]:
@@ -52,10 +53,11 @@ def view_camera(scene: Scene, avatar: Avatar, view: str, azimuth: float, width: 
     """A camera on a circle around `head`, `bust` or `full` (the whole scene), level with its middle.
 
     The circle's center and radius do not depend on the azimuth (radians). Hair above the eyes and hats are in
-    the picture whole; it ends `VIEWS` below the neck, so that children's heads are as large as others.
+    the picture whole; it ends `VIEWS` below the neck, so that children's heads are as large as others. Skeletons
+    without neck or eyes are seen whole.
     """
     slope = 2 * math.tan(PORTRAIT_FOV / 2)
-    if view == "full":
+    if view == "full" or not {"neck", "leftEye"} <= set(avatar.skeleton.names):
         center = 0.5 * (scene.vertices.amin(0) + scene.vertices.amax(0))
         offset = scene.vertices - center
         radius, free = offset[:, [0, 2]].norm(dim=1), (1 - 2 * FULL_MARGIN) * slope / 2

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from avatar3d import __version__
+from avatar3d.body.bind import BindError
+from avatar3d.body.pose import PoseError
 from avatar3d.body.template import TemplateError
+from avatar3d.body.visemes import FaceShapeError
 from avatar3d.conditioning.prompt import PromptError, check_prompt, sample_from, understand
+from avatar3d.delivery import Wanted, deliver
 from avatar3d.engine.build import build_avatar
-from avatar3d.export.glb import write_glb
-from avatar3d.pictures import pose_for_pictures, write_preview, write_turntable
+from avatar3d.engine.dress import dressed
+from avatar3d.export.animation import ClipError
+from avatar3d.export.atlas import AtlasError
+from avatar3d.export.compress import CompressionError
+from avatar3d.export.errors import ExportError
+from avatar3d.export.gltf_file import AvatarFileError
+from avatar3d.export.licences import licence_record
+from avatar3d.export.lod import LodError
+from avatar3d.export.presets import PresetError
+from avatar3d.export.profiles import ProfileError
+from avatar3d.film import write_motion
+from avatar3d.motion.bvh import MotionFileError
+from avatar3d.motion.clips import Wish
+from avatar3d.motion.clips import animate as make_clip
+from avatar3d.motion.kinematics import MotionError
+from avatar3d.pictures import pose_for_pictures, thumbnail, write_preview, write_turntable
+from avatar3d.render.clips import SoundFileError
 from avatar3d.render.load import MeshFileError, mesh_from_file
 from avatar3d.render.scene import compile_scene
 from avatar3d.runs import (
@@ -24,18 +42,25 @@ from avatar3d.runs import (
     require_free_file,
     require_parent,
     run_folder,
+    slug,
     whole_folder,
     write_json,
     write_text,
 )
-from avatar3d.spec import AvatarSpec, SpecError, spec_from_json, spec_to_json
+from avatar3d.source import Source, open_avatar, read_spec
+from avatar3d.spec import AvatarSpec, SpecError, spec_to_json
+from avatar3d.structures import Avatar, Clip
 from avatar3d.weights import WeightsError
 
-INPUT_ERRORS = (OutputError, PromptError, SpecError, WeightsError, TemplateError, MeshFileError)
+INPUT_ERRORS = (
+    OutputError, PromptError, SpecError, WeightsError, TemplateError, MeshFileError, AvatarFileError, ExportError,
+    BindError, MotionError, MotionFileError, SoundFileError, ProfileError, PresetError, LodError, AtlasError,
+    CompressionError, ClipError, PoseError, FaceShapeError,
+)  # fmt: skip
 """Errors whose message tells the user what to mend."""
-LICENCE = "CC0-1.0"
-"""Of what the command makes: its sources are CC0 or painted by this code."""
 PREVIEW_HEIGHT = 768
+THUMBNAIL = 512
+"""Pixels of the picture in a VRM file, along both sides."""
 
 Report = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in all."""
@@ -50,8 +75,24 @@ class Pictures:
     view: str = "bust"
 
 
+@dataclass(frozen=True)
+class Film:
+    """The clip to make of a motion: frames per second, width and height in pixels, what it shows."""
+
+    fps: int = 30
+    resolution: int = 512
+    view: str = "full"
+
+
 def generate(
-    prompt: str, seed: int, count: int, out: Path, pictures: Pictures, overwrite: bool, report: Report
+    prompt: str,
+    seed: int,
+    count: int,
+    out: Path,
+    pictures: Pictures,
+    wanted: Wanted,
+    overwrite: bool,
+    report: Report,
 ) -> list[dict]:
     """Make `count` avatars with the seeds `seed`, `seed` + 1, ...; returns the record of each run.
 
@@ -77,16 +118,84 @@ def generate(
                 "corrected": understanding.corrected,
                 "statements": list(understanding.statements),
             }
-            runs.append(_make(spec, record, folder, partial, pictures, clock))
+            runs.append(_make(spec, record, folder, partial, pictures, wanted, clock))
     return runs
 
 
-def build(spec_file: Path, out: Path, pictures: Pictures, overwrite: bool, report: Report) -> dict:
+def build(spec_file: Path, out: Path, pictures: Pictures, wanted: Wanted, overwrite: bool, report: Report) -> dict:
     """Make the avatar of a spec file in `out/<name of the file>-<seed>`; returns the run's record."""
     spec = read_spec(spec_file)
     folder = run_folder(out, spec_file.stem, spec.seed)
     with whole_folder(folder, overwrite) as partial:
-        return _make(spec, {"spec_file": str(spec_file)}, folder, partial, pictures, Clock(report))
+        return _make(spec, {"spec_file": str(spec_file)}, folder, partial, pictures, wanted, Clock(report))
+
+
+def dress(
+    path: Path, changes: dict[str, str], out: Path, pictures: Pictures, wanted: Wanted,
+    overwrite: bool, report: Report,
+) -> dict:  # fmt: skip
+    """The avatar at `path` in other clothes, hair or glasses, in `out/<its name>-<what changed>`."""
+    source = open_avatar(path)
+    spec = dressed(source.spec, changes)
+    folder = out / slug("-".join([_name_of(path), *changes.values()]))
+    require_parent(folder)
+    require_free(folder, overwrite)
+    record = {"avatar": str(path), "prompt": source.prompt, "changes": changes}
+    with whole_folder(folder, overwrite) as partial:
+        return _make(spec, record, folder, partial, pictures, wanted, Clock(report))
+
+
+def export(path: Path, out: Path | None, wanted: Wanted, overwrite: bool, report: Report) -> dict:
+    """The avatar at `path` as files for an engine; returns the record with its platform report."""
+    folder = out or _beside(path, wanted.profile, wanted.preset)
+    require_parent(folder)
+    require_free(folder, overwrite)
+    clock = Clock(report)
+    with clock.stage("reading the avatar"):
+        source = open_avatar(path)
+    with whole_folder(folder, overwrite) as partial:
+        with clock.stage("writing the files") as step:
+            delivered = _deliver(source.avatar, partial, wanted, source, step=step)
+        record = {"avatar": str(path), "prompt": source.prompt, "remarks": list(source.remarks)}
+        return _finish(record, source.avatar, folder, partial, wanted, delivered, clock)
+
+
+def animate(
+    path: Path, wish: Wish, seed: int, out: Path | None, film: Film | None, wanted: Wanted, overwrite: bool,
+    report: Report,
+) -> dict:  # fmt: skip
+    """The avatar at `path` with a motion in its files, and a clip of it; returns the record."""
+    name = slug(wish.bvh.stem) if wish.bvh else wish.clip or "talk"
+    folder = out or _beside(path, name)
+    require_parent(folder)
+    require_free(folder, overwrite)
+    clock = Clock(report)
+    with clock.stage("reading the avatar"):
+        source = open_avatar(path)
+    with clock.stage("making the motion"):
+        made = make_clip(source.avatar, wish, seed)
+    brought = [f"{what} of {file.name}" for what, file in (("motion", wish.bvh), ("speech", wish.audio)) if file]
+    with whole_folder(folder, overwrite) as partial:
+        with clock.stage("writing the files") as step:
+            delivered = _deliver(source.avatar, partial, wanted, source, [made.clip], brought, step)
+        if film is not None:
+            with clock.stage("filming") as step:
+                write_motion(
+                    source.avatar, made.clip, partial / f"{name}.mp4", film.fps, film.resolution, film.view, step
+                )
+        record = {
+            "avatar": str(path),
+            "prompt": source.prompt,
+            "motion": {
+                "clip": made.clip.name,
+                "seconds": float(made.clip.times[-1]),
+                "key_frames": len(made.clip.times),
+                "mapped": made.mapped,
+                "unmapped": list(made.unmapped),
+            },
+            "remarks": [*source.remarks, *made.remarks],
+        }
+        return _finish(record, source.avatar, folder, partial, wanted, delivered, clock)
 
 
 def render_file(file: Path, clip: Path, frames: int, resolution: int, overwrite: bool, report: Report) -> dict:
@@ -103,33 +212,26 @@ def render_file(file: Path, clip: Path, frames: int, resolution: int, overwrite:
     return {"file": str(clip), "frames": frames, "seconds": sum(clock.seconds.values())}
 
 
-def read_spec(path: Path) -> AvatarSpec:
-    """A spec of a JSON file. Raises `SpecError` that names the file."""
-    try:
-        return spec_from_json(path.read_text("utf-8-sig"))  # some editors begin with a mark
-    except OSError as error:
-        raise SpecError(f"{path} can not be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path} is not a text file; a spec is JSON in UTF-8") from error
-    except SpecError as error:
-        raise SpecError(f"{path}: {error}") from error
+def _name_of(path: Path) -> str:
+    """What an avatar's file or folder is called."""
+    path = path.resolve()
+    return path.name if path.is_dir() else path.stem
 
 
-def _make(spec: AvatarSpec, record: dict, folder: Path, partial: Path, pictures: Pictures, clock: Clock) -> dict:
+def _beside(path: Path, *words: str | None) -> Path:
+    """A folder beside an avatar's file or folder, named after it and what is done."""
+    return path.resolve().parent / "-".join([_name_of(path), *filter(None, words)])
+
+
+def _make(
+    spec: AvatarSpec, record: dict, folder: Path, partial: Path, pictures: Pictures, wanted: Wanted, clock: Clock
+) -> dict:
     """Everything after the spec is known; writes into `partial` and returns run.json's content."""
     with clock.stage("building the avatar"):
         avatar = build_avatar(spec)
-    with clock.stage("writing the GLB"):
+    with clock.stage("writing the files") as step:
         write_text(partial / "spec.json", spec_to_json(spec) + "\n")
-        extras = {
-            "generated": True,
-            "generator": f"avatar3d {__version__}",
-            "prompt": record.get("prompt"),
-            "seed": spec.seed,
-            "spec": asdict(spec),
-            "licence": LICENCE,
-        }
-        write_glb(avatar, partial / "avatar.glb", extras)
+        delivered = _deliver(avatar, partial, wanted, Source(avatar, folder, record.get("prompt")), step=step)
     with clock.stage("preview"):
         scene = pose_for_pictures(avatar)
         write_preview(avatar, scene, partial / "preview.png", PREVIEW_HEIGHT)
@@ -139,15 +241,43 @@ def _make(spec: AvatarSpec, record: dict, folder: Path, partial: Path, pictures:
                 scene, avatar, partial / "turntable.mp4",
                 pictures.frames, pictures.resolution, pictures.view, step,
             )  # fmt: skip
+    record = record | {"seed": spec.seed, "spec": "spec.json", "pictures": asdict(pictures)}
+    return _finish(record, avatar, folder, partial, wanted, delivered, clock)
+
+
+def _deliver(
+    avatar: Avatar,
+    partial: Path,
+    wanted: Wanted,
+    source: Source,
+    clips: Sequence[Clip] = (),
+    brought: Sequence[str] = (),
+    step: Step | None = None,
+) -> dict:
+    """The files of the avatar; returns their licence record and platform report.
+
+    `brought` as for `licence_record`.
+    """
+    licences = licence_record(avatar, source.prompt, source.origin, brought)
+
+    def icon() -> bytes:
+        return thumbnail(avatar, pose_for_pictures(avatar), THUMBNAIL)
+
+    report = deliver(avatar, partial, wanted, licences, icon, clips, step)
+    return {"licence": licences["licence"], "licences": licences, "report": report}
+
+
+def _finish(
+    record: dict, avatar: Avatar, folder: Path, partial: Path, wanted: Wanted, delivered: dict, clock: Clock
+) -> dict:
+    """Write run.json, and return its content."""
     record = {
         **record,
-        "generated": True,
-        "licence": LICENCE,
-        "seed": spec.seed,
-        "spec": "spec.json",
+        "generated": avatar.spec is not None,
+        "wanted": asdict(wanted),
+        **delivered,
         "folder": str(folder),
-        "pictures": asdict(pictures),
-        "files": {file.name: file.stat().st_size for file in sorted(partial.iterdir())},
+        "files": {file.name: file.stat().st_size for file in sorted(partial.iterdir()) if file.is_file()},
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
         "device": str(avatar.skeleton.positions.device),

@@ -1,6 +1,6 @@
 """Speed and memory of the product, printed with the machine, its versions and its load.
 
-    python scripts/benchmark.py            # the command, the engine and the rasterizer beside its peers
+    python scripts/benchmark.py            # the command, engine, export, and the rasterizer beside its peers
     python scripts/benchmark.py --quick    # a short turntable, fewer repeats
 
 Nothing here is a test: figures depend on the machine. Goals are those of the README (two cores).
@@ -107,12 +107,57 @@ def engine(config: BenchmarkConfig) -> None:
     )
 
 
+EXPORTS = (
+    ("as it is", {}),
+    ("unity, T-pose", {"profile": "unity"}),
+    ("rpm, 72 shapes", {"profile": "rpm"}),
+    ("vrm", {"formats": ("vrm",)}),
+    ("desktop", {"preset": "desktop"}),
+    ("web", {"preset": "web"}),
+    ("quest", {"preset": "quest"}),
+    ("crowd", {"preset": "crowd"}),
+    ("three levels of detail", {"lod": 3}),
+)
+
+
+def export(config: BenchmarkConfig) -> None:
+    """Files of a few people: wall time of `deliver`, warm, size and triangles; goals 2 s, 3 MB for web, 1 GB."""
+    from avatar3d.delivery import Wanted, deliver
+    from avatar3d.engine.build import build_avatar
+    from avatar3d.engine.population import Population, sample
+    from avatar3d.export.licences import licence_record
+    from avatar3d.pictures import pose_for_pictures, thumbnail
+    from avatar3d.runs import peak_memory_mb
+
+    generator = np.random.default_rng(1)
+    avatars = [build_avatar(sample(generator, Population())) for _ in range(2 if config.quick else 5)]
+    print(f"{'export':<24}  median s  slowest s   MB  triangles   (goals: 2 s, web under 3 MB)")
+    for name, options in EXPORTS:
+        seconds, sizes, triangles = [], [], []
+        for avatar in (avatars[0], *avatars):  # the first time is not counted
+            with tempfile.TemporaryDirectory() as folder:
+                icon = thumbnail(avatar, pose_for_pictures(avatar))
+                begun = time.perf_counter()
+                report = deliver(
+                    avatar, Path(folder), Wanted(**options), licence_record(avatar), lambda icon=icon: icon
+                )
+                seconds.append(time.perf_counter() - begun)
+                sizes.append(max(file.stat().st_size for file in Path(folder).glob("avatar.*")) / 1e6)
+                triangles.append(report["avatar"]["cost"]["triangles"])
+        print(
+            f"{name:<24}  {statistics.median(seconds[1:]):8.2f}  {max(seconds[1:]):9.2f}"
+            f" {max(sizes[1:]):5.2f} {max(triangles[1:]):9d}"
+        )
+    print(f"peak memory of building and exporting {peak_memory_mb() / 1024:.2f} GB      goal 1")
+
+
 def main(config: BenchmarkConfig) -> None:
     """Print every figure."""
     machine()
     help_time(config.repeats)
     whole_command(config)
     engine(config)
+    export(config)
     print(flush=True)
     subprocess.run([sys.executable, str(Path(__file__).with_name("benchmark_render.py"))], check=True)
 

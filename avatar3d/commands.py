@@ -1,0 +1,230 @@
+"""What the command line takes: one frozen dataclass per command. Their docstrings are its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+View = Literal["bust", "head", "full"]
+Profile = Literal["vrm", "unity", "unreal", "godot", "mixamo", "rpm", "makehuman"]
+Preset = Literal["hero", "desktop", "web", "quest", "crowd"]
+Bind = Literal["auto", "a", "t"]
+
+
+@dataclass(frozen=True)
+class Turntable:
+    """The clip of a turn around the avatar."""
+
+    frames: int = 72
+    """Frames of the turntable; 0 for none."""
+    resolution: int = 512
+    """Width and height of the turntable in pixels, even, from 64 to 2048."""
+    view: View = "bust"
+    """What the turntable shows."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """The avatar's files."""
+
+    format: str = "glb"
+    """Joined by commas: glb, vrm, obj, ply, stl, usd, fbx (fbx needs Blender)."""
+    profile: Profile = "vrm"
+    """Whose bone names and hierarchy they have."""
+    bind: Bind = "auto"
+    """The rest pose: arms in an A or a T; auto takes what the profile's engine expects."""
+    preset: Preset | None = None
+    """Size for a platform (triangles, textures, materials, joints); without one everything stays as it is."""
+    lod: int = 1
+    """Levels of detail, each with half the triangles of the one before; 1 to 5."""
+    twist: bool = False
+    """Add twist bones to arms and legs."""
+    compressed: bool = False
+    """Beside each GLB a smaller one with meshopt geometry and WebP textures (needs node and gltf-transform)."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is printed, and what may be replaced."""
+
+    overwrite: bool = False
+    """Replace what is there under the same name."""
+    json: bool = False
+    """Print one JSON object on stdout and nothing else there."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Make rigged avatars from a prompt: avatar.glb, turntable.mp4, preview.png, spec.json and run.json."""
+
+    prompt: str
+    """Who it is, in English, for example "old man with glasses"."""
+    seed: int | None = None
+    """0 or more; the same seed gives the same avatar. Without it a random one is chosen, printed and stored."""
+    count: int = 1
+    """How many avatars, with the seeds seed, seed + 1, ...; each gets its own folder."""
+    out: Path = Path("outputs")
+    """Folder of the run folders."""
+    turntable: Turntable = field(default_factory=Turntable)
+    files: Files = field(default_factory=Files)
+    output: Output = field(default_factory=Output)
+
+
+@dataclass(frozen=True)
+class Build:
+    """Make an avatar from a spec.json, for example one of `generate` that was edited by hand."""
+
+    spec: tyro.conf.Positional[Path]
+    """JSON file with the fields to set; absent fields take their defaults."""
+    out: Path = Path("outputs")
+    """Folder of the run folder."""
+    turntable: Turntable = field(default_factory=Turntable)
+    files: Files = field(default_factory=Files)
+    output: Output = field(default_factory=Output)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write an avatar for a game engine: file formats, bone names, bind pose, levels of detail, platform sizes.
+
+    For example: avatar3d export outputs/old-man-7 --profile unity --format glb,vrm
+    or: avatar3d export avatar.glb --profile unreal --lod 3 --twist
+    or: avatar3d export avatar.glb --preset quest
+    """
+
+    avatar: tyro.conf.Positional[Path]
+    """A run folder, a spec.json, or a rigged GLB, glTF or VRM file of any program."""
+    out: Path | None = None
+    """Folder to make; by default <name>-<profile> or <name>-<profile>-<preset> beside the avatar."""
+    files: Files = field(default_factory=Files)
+    output: Output = field(default_factory=Output)
+
+
+@dataclass(frozen=True)
+class Dress:
+    """Change what an avatar wears, and its hair, beard and glasses; its body and face stay the same.
+
+    For example: avatar3d dress outputs/old-man-7 --top hoodie --colour red
+    or: avatar3d dress avatar.glb --hair bob --hair-color blonde --glasses none
+    """
+
+    avatar: tyro.conf.Positional[Path]
+    """A run folder, a spec.json, or a GLB or VRM file that avatar3d wrote."""
+    top: str | None = None
+    """Upper garment, for example hoodie."""
+    bottom: str | None = None
+    """Lower garment, for example skirt."""
+    shoes: str | None = None
+    """For example boots."""
+    hat: str | None = None
+    """For example cap, or none."""
+    glasses: str | None = None
+    """Frame shape, for example round, or none."""
+    lenses: str | None = None
+    """clear or dark."""
+    earrings: str | None = None
+    """For example hoops, or none."""
+    hair: str | None = None
+    """Hair style, for example bob, or bald."""
+    beard: str | None = None
+    """For example full, or none."""
+    pattern: str | None = None
+    """Of the upper garment, for example stripes."""
+    color: Annotated[str | None, tyro.conf.arg(aliases=["--colour"])] = None
+    """Color of the one garment, hat or pair of glasses that is changed."""
+    hair_color: Annotated[str | None, tyro.conf.arg(aliases=["--hair-colour"])] = None
+    """Of hair, brows and beard."""
+    set: tuple[str, ...] = ()
+    """More of it as name=value, for example hat_color=navy bottom_color=beige hair_length=0.8."""
+    out: Path = Path("outputs")
+    """Folder of the run folder."""
+    turntable: Turntable = Turntable(frames=0, view="full")
+    files: Files = field(default_factory=Files)
+    output: Output = field(default_factory=Output)
+
+
+@dataclass(frozen=True)
+class Film:
+    """The mp4."""
+
+    video: bool = True
+    """Write an mp4 beside the GLB."""
+    fps: int = 30
+    """Frames per second."""
+    resolution: int = 512
+    """Width and height in pixels, even, from 64 to 2048."""
+    view: View = "full"
+    """What it shows."""
+
+
+@dataclass(frozen=True)
+class Animate:
+    """Move an avatar: a GLB with the animation in it, and an mp4.
+
+    For example: avatar3d animate outputs/old-man-7 --clip wave
+    or: avatar3d animate avatar.glb --audio speech.wav --expression happy
+    or: avatar3d animate avatar.vrm --bvh run.bvh
+    """
+
+    avatar: tyro.conf.Positional[Path]
+    """A run folder, a spec.json, or a rigged GLB, glTF or VRM file with humanoid bone names."""
+    clip: Literal["idle", "walk", "wave", "nod", "talk", "dance"] | None = None
+    """A built-in motion; without one idle, or talk with --audio."""
+    bvh: Path | None = None
+    """Motion capture; bones are recognized by their names (CMU, Mixamo, MakeHuman, Unity, VRM, Biped, ...)."""
+    bones: Path | None = None
+    """JSON object from bone names of the BVH file to VRM bone names, where they are not recognized."""
+    audio: Path | None = None
+    """Speech (WAV, or anything that ffmpeg reads) that moves the mouth."""
+    expression: str | None = None
+    """happy, angry, sad, relaxed, surprised, or face shapes as name=weight joined by commas."""
+    seconds: float | None = None
+    """Length of a built-in motion; by default one natural loop, or as long as the audio."""
+    travel: bool = False
+    """Let walking move the avatar forward instead of on the spot."""
+    seed: int = 0
+    """Of what varies: blinks, gestures."""
+    out: Path | None = None
+    """Folder to make; by default <name>-<clip> beside the avatar."""
+    film: Film = field(default_factory=Film)
+    files: Files = field(default_factory=Files)
+    output: Output = field(default_factory=Output)
+
+
+@dataclass(frozen=True)
+class Render:
+    """Make a turntable of any GLB, glTF or OBJ file in its rest pose."""
+
+    file: tyro.conf.Positional[Path]
+    """The mesh file."""
+    out: Path | None = None
+    """The clip to write; by default <name>-turntable.mp4 beside the file."""
+    frames: int = 72
+    """Frames of the turntable."""
+    resolution: int = 512
+    """Width and height in pixels, even, from 64 to 2048."""
+    output: Output = field(default_factory=Output)
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Show what is installed, whether the shipped data is intact and which optional doors are open."""
+
+    output: Output = field(default_factory=Output)
+
+
+Command = Generate | Build | Export | Dress | Animate | Render | Doctor
+COMMANDS = (
+    Annotated[Generate, tyro.conf.subcommand("generate")]
+    | Annotated[Build, tyro.conf.subcommand("build")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Dress, tyro.conf.subcommand("dress")]
+    | Annotated[Animate, tyro.conf.subcommand("animate")]
+    | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+)
