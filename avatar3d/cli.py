@@ -22,6 +22,7 @@ import tyro
 from avatar3d import __version__
 from avatar3d.commands import COMMANDS, Animate, Build, Command, Dress, Export, Files, Generate, Render, Turntable
 from avatar3d.console import progress
+from avatar3d.errors import InputError
 
 MAX_SEED = 2**63 - 1
 MAX_COUNT = 1000
@@ -33,7 +34,7 @@ RESOLUTIONS = (64, 2048)
 DESCRIPTION = "Text to rigged, game-ready 3D avatars. `avatar3d --version` prints the version."
 
 
-class UsageError(Exception):
+class UsageError(InputError):
     """An argument out of range, with the range in its message."""
 
 
@@ -278,15 +279,7 @@ def _megabytes(size: int) -> str:
 
 def _explain(error: Exception) -> tuple[int, str]:
     """Exit code and message of an error; what the user can mend is 2, anything else is 1."""
-    from avatar3d.runs import OutputError
-    from avatar3d.spec import SpecError
-
-    known: list[type[Exception]] = [UsageError, OutputError, SpecError]
-    if "avatar3d.pipeline" in sys.modules:
-        from avatar3d.pipeline import INPUT_ERRORS
-
-        known += INPUT_ERRORS
-    if isinstance(error, tuple(known)):
+    if isinstance(error, InputError):
         return 2, str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return 2, "the disk is full; free some space or choose another --out. Nothing half-written is left"

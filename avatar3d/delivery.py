@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avatar3d.body.bind import in_t_pose
-from avatar3d.body.twist import clip_with_twists, with_twist_joints
+from avatar3d.body.bind import rebound, rebound_clip, t_pose
+from avatar3d.body.twist import with_twist_joints
 from avatar3d.body.visemes import COMPOSED, with_composed
 from avatar3d.export.compress import compressed
 from avatar3d.export.errors import ExportError
@@ -22,7 +22,6 @@ from avatar3d.export.rpm import with_ready_player_me_names
 from avatar3d.export.usd import write_usd
 from avatar3d.export.vrm import encode_vrm
 from avatar3d.export.vrm_check import vrm_errors
-from avatar3d.motion.kinematics import rebased
 from avatar3d.runs import write_bytes
 from avatar3d.structures import Avatar, Clip
 
@@ -46,17 +45,24 @@ class Wanted:
 
 
 def fitted(avatar: Avatar, wanted: Wanted) -> Avatar:
-    """The avatar with the size, shapes, joints, rest pose and names that are wanted."""
-    profile = find_profile(wanted.profile)
+    """The avatar with the size, shapes and joints that are wanted."""
     if wanted.profile == "rpm":
         avatar = with_composed(avatar, tuple(COMPOSED))
     if wanted.preset:
         avatar = apply(avatar, preset_named(wanted.preset))
     if wanted.twist:
         avatar = with_twist_joints(avatar)
-    if wanted.bind == "t" or (wanted.bind == "auto" and profile.t_pose and wanted.profile != "vrm"):
-        avatar = in_t_pose(avatar)
-    return with_ready_player_me_names(avatar) if wanted.profile == "rpm" else avatar
+    return avatar
+
+
+def bound(avatar: Avatar, wanted: Wanted, clips: Sequence[Clip]) -> tuple[Avatar, list[Clip]]:
+    """The avatar in the rest pose that is wanted, and clips that look the same from there."""
+    expected = find_profile(wanted.profile).t_pose and wanted.profile != "vrm"
+    if wanted.bind == "t" or (wanted.bind == "auto" and expected):
+        pose, before = t_pose(avatar.skeleton), avatar.skeleton
+        avatar = rebound(avatar, pose)
+        clips = [rebound_clip(clip, before, pose, avatar.skeleton) for clip in clips]
+    return avatar, list(clips)
 
 
 def deliver(
@@ -73,10 +79,9 @@ def deliver(
     `record` is the licence record that goes into every file (`export.licences`); `icon` draws the VRM's.
     Clips are those of `avatar` as it comes. Raises `ExportError` when a format needs a program that is missing.
     """
-    whole = fitted(avatar, wanted)
-    moves = [rebased(clip, avatar.skeleton, whole.skeleton) for clip in clips]
-    if wanted.twist:
-        moves = [clip_with_twists(clip, whole.skeleton) for clip in moves]
+    whole, moves = bound(fitted(avatar, wanted), wanted, clips)
+    if wanted.profile == "rpm":
+        whole = with_ready_player_me_names(whole)
     chain = levels(whole, wanted.lod)
     costs = {}
     for level, one in enumerate(chain):

@@ -8,31 +8,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from avatar3d.body.bind import BindError
-from avatar3d.body.pose import PoseError
-from avatar3d.body.template import TemplateError
-from avatar3d.body.visemes import FaceShapeError
-from avatar3d.conditioning.prompt import PromptError, check_prompt, sample_from, understand
+from avatar3d.conditioning.prompt import check_prompt, sample_from, understand
 from avatar3d.delivery import Wanted, deliver
 from avatar3d.engine.build import build_avatar
 from avatar3d.engine.dress import dressed
-from avatar3d.export.animation import ClipError
-from avatar3d.export.atlas import AtlasError
-from avatar3d.export.compress import CompressionError
-from avatar3d.export.errors import ExportError
-from avatar3d.export.gltf_file import AvatarFileError
 from avatar3d.export.licences import licence_record
-from avatar3d.export.lod import LodError
-from avatar3d.export.presets import PresetError
-from avatar3d.export.profiles import ProfileError
 from avatar3d.film import write_motion
-from avatar3d.motion.bvh import MotionFileError
 from avatar3d.motion.clips import Wish
 from avatar3d.motion.clips import animate as make_clip
-from avatar3d.motion.kinematics import MotionError
 from avatar3d.pictures import pose_for_pictures, thumbnail, write_preview, write_turntable
-from avatar3d.render.clips import SoundFileError
-from avatar3d.render.load import MeshFileError, mesh_from_file
+from avatar3d.render.load import mesh_from_file
 from avatar3d.render.scene import compile_scene
 from avatar3d.runs import (
     OutputError,
@@ -48,16 +33,9 @@ from avatar3d.runs import (
     write_text,
 )
 from avatar3d.source import Source, open_avatar, read_spec
-from avatar3d.spec import AvatarSpec, SpecError, spec_to_json
+from avatar3d.spec import AvatarSpec, spec_to_json
 from avatar3d.structures import Avatar, Clip
-from avatar3d.weights import WeightsError
 
-INPUT_ERRORS = (
-    OutputError, PromptError, SpecError, WeightsError, TemplateError, MeshFileError, AvatarFileError, ExportError,
-    BindError, MotionError, MotionFileError, SoundFileError, ProfileError, PresetError, LodError, AtlasError,
-    CompressionError, ClipError, PoseError, FaceShapeError,
-)  # fmt: skip
-"""Errors whose message tells the user what to mend."""
 PREVIEW_HEIGHT = 768
 THUMBNAIL = 512
 """Pixels of the picture in a VRM file, along both sides."""
@@ -96,7 +74,7 @@ def generate(
 ) -> list[dict]:
     """Make `count` avatars with the seeds `seed`, `seed` + 1, ...; returns the record of each run.
 
-    Each goes to `out/<slug of the prompt>-<seed>`. Raises one of `INPUT_ERRORS`, or OSError on a full disk.
+    Each goes to `out/<slug of the prompt>-<seed>`. Raises `InputError`, or OSError on a full disk.
     """
     check_prompt(prompt)
     folders = [run_folder(out, prompt, seed + n) for n in range(count)]

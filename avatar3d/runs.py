@@ -23,11 +23,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from avatar3d import __version__
+from avatar3d.errors import InputError
 
 SLUG_LENGTH = 60
 
 
-class OutputError(Exception):
+class OutputError(InputError):
     """A place that can not be written to, with the fault and the remedy in its message."""
 
 

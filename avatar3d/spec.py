@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from avatar3d.errors import InputError
+
 HAIR_STYLES = (
     "bald", "balding", "buzz", "short", "side_part", "quiff", "bob", "long_straight", "long_wavy", "curly",
     "afro", "ponytail", "bun", "braids", "mohawk", "dreadlocks",
@@ -66,7 +68,7 @@ BODY_CONTROLS = (
 Number = int | float
 
 
-class SpecError(ValueError):
+class SpecError(InputError, ValueError):
     """A spec that can not be built, with the field's name and the remedy in its message."""
 
 

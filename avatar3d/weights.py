@@ -15,11 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from avatar3d.errors import InputError
+
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 """Where the files that ship with the project are."""
 
 
-class WeightsError(RuntimeError):
+class WeightsError(InputError, RuntimeError):
     """Weights that can not be used; the message names the file, the fault and the remedy."""
 
 

@@ -17,8 +17,10 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -107,7 +109,7 @@ def engine(config: BenchmarkConfig) -> None:
     )
 
 
-EXPORTS = (
+EXPORTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("as it is", {}),
     ("unity, T-pose", {"profile": "unity"}),
     ("rpm, 72 shapes", {"profile": "rpm"}),
@@ -139,7 +141,7 @@ def export(config: BenchmarkConfig) -> None:
                 icon = thumbnail(avatar, pose_for_pictures(avatar))
                 begun = time.perf_counter()
                 report = deliver(
-                    avatar, Path(folder), Wanted(**options), licence_record(avatar), lambda icon=icon: icon
+                    avatar, Path(folder), Wanted(**options), licence_record(avatar), partial(bytes, icon)
                 )
                 seconds.append(time.perf_counter() - begun)
                 sizes.append(max(file.stat().st_size for file in Path(folder).glob("avatar.*")) / 1e6)

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatar3d.body.pose import Pose, joint_transforms, skin_transforms
+from avatar3d.errors import InputError
 from avatar3d.rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_matrix, rotation_between
 from avatar3d.structures import Avatar, Clip, Collider, Part, Skeleton
 
@@ -26,7 +27,7 @@ FLATTEST = 0.1
 half and half reach it when one is turned by 143 degrees against the other."""
 
 
-class BindError(ValueError):
+class BindError(InputError, ValueError):
     """An avatar whose skeleton lacks the joints of a pose."""
 
 

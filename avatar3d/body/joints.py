@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import torch
 
+from avatar3d.errors import InputError
 from avatar3d.structures import Avatar, Collider, Skeleton, Skin
 
 FINGERS = ("Thumb", "Index", "Middle", "Ring", "Little")
 
 
-class JointError(ValueError):
+class JointError(InputError, ValueError):
     """Joints that can not be taken away."""
 
 

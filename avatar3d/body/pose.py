@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatar3d.body.template import load_template
+from avatar3d.errors import InputError
 from avatar3d.mesh.normals import vertex_normals, weld_by_position
 from avatar3d.rotations import axis_angle_to_quaternion, quaternion_multiply, quaternion_to_matrix
 from avatar3d.structures import Avatar, Mesh, Part, Skeleton
@@ -22,7 +23,7 @@ from avatar3d.structures import Avatar, Mesh, Part, Skeleton
 Pose = dict[str, Float[Tensor, " 4"]]
 
 
-class PoseError(ValueError):
+class PoseError(InputError, ValueError):
     """A pose or expression that names something the avatar does not have."""
 
 

@@ -18,10 +18,12 @@ from safetensors import safe_open
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from avatar3d.errors import InputError
+
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "body"
 
 
-class TemplateError(RuntimeError):
+class TemplateError(InputError, RuntimeError):
     """The template file is missing or damaged."""
 
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avatar3d.errors import InputError
 from avatar3d.structures import Avatar, Mesh, MorphTargets, Part
 
 ARKIT = (
@@ -111,7 +112,7 @@ TONGUE: dict[str, Bend] = {
 """Composed shapes in which the tongue does more than its actions do."""
 
 
-class FaceShapeError(ValueError):
+class FaceShapeError(InputError, ValueError):
     """A face shape that is neither an action nor a composed shape."""
 
 

@@ -21,6 +21,7 @@ from avatar3d.conditioning.words import BOUNDARY, tokenize
 from avatar3d.diffusion.guidance import guide
 from avatar3d.diffusion.levels import steps
 from avatar3d.diffusion.samplers import Denoise, dpm_solver_2m
+from avatar3d.errors import InputError
 from avatar3d.spec import AvatarSpec, SpecError, spec_from_vector, vector_size
 from avatar3d.weights import weights_path
 
@@ -34,7 +35,7 @@ _NEAR = 0.62
 """Least cosine between an untaught word and the nearest taught one for its meaning to count."""
 
 
-class PromptError(ValueError):
+class PromptError(InputError, ValueError):
     """A prompt that can not be used; the message says why and what can be said instead."""
 
 

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from avatar3d.errors import InputError
 from avatar3d.export.binary import BinaryChunk
 from avatar3d.export.rig import Rig, bone_tracks
 from avatar3d.structures import Clip, Skeleton
 
 
-class ClipError(ValueError):
+class ClipError(InputError, ValueError):
     """A clip that does not fit the avatar, with the fault in its message."""
 
 

@@ -16,6 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from avatar3d.errors import InputError
 from avatar3d.export.packing import pack
 from avatar3d.export.parts import joined
 from avatar3d.export.resample import encode_colors, resampled, sampled_at
@@ -44,7 +45,7 @@ SEEN_THROUGH = 0.35
 ALPHA_MODES = ("OPAQUE", "MASK", "BLEND")
 
 
-class AtlasError(ValueError):
+class AtlasError(InputError, ValueError):
     """Textures that can not be packed."""
 
 

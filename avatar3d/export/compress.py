@@ -17,13 +17,15 @@ from pathlib import Path
 
 from PIL import Image
 
+from avatar3d.errors import InputError
+
 COLOR_QUALITY = 88
 DATA_QUALITY = 92
 """WebP qualities of colors, and of normals, roughness and other numbers."""
 SECONDS = 120
 
 
-class CompressionError(RuntimeError):
+class CompressionError(InputError, RuntimeError):
     """The tool is not there, or it could not read the file."""
 
 

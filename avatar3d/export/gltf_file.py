@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from avatar3d.errors import InputError
 from avatar3d.export.binary import split_glb
 from avatar3d.rotations import quaternion_to_matrix
 
@@ -38,7 +39,7 @@ _PACKED = {
 _UNDERSTOOD = {"KHR_mesh_quantization", "EXT_texture_webp", "KHR_texture_transform", "KHR_materials_unlit"}
 
 
-class AvatarFileError(ValueError):
+class AvatarFileError(InputError, ValueError):
     """A file that can not be read as an avatar, with the fault and the remedy in its message."""
 
 

@@ -16,6 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from avatar3d.errors import InputError
 from avatar3d.export.parts import joined, part_of_faces, triangle_count
 from avatar3d.export.strands import Ribbons, find_ribbons, thinned
 from avatar3d.export.tuck import tucked
@@ -57,7 +58,7 @@ SMALL = 0.6
 """Length of pieces that are left out, as a share of that edge."""
 
 
-class LodError(ValueError):
+class LodError(InputError, ValueError):
     """A number of triangles that no avatar can have."""
 
 

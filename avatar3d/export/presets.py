@@ -7,6 +7,7 @@ from typing import Literal
 
 from avatar3d.body.pose import morph_part
 from avatar3d.body.visemes import ARKIT, COMPOSED, with_composed
+from avatar3d.errors import InputError
 from avatar3d.export.atlas import merged
 from avatar3d.export.lod import reduced
 from avatar3d.export.overlays import with_overlays_painted
@@ -39,7 +40,7 @@ PRESETS = {
 """Research behind the figures: budgets of VRChat, Ready Player Me and web viewers."""
 
 
-class PresetError(ValueError):
+class PresetError(InputError, ValueError):
     """A preset that is not there."""
 
 

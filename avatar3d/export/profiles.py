@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from avatar3d.errors import InputError
+
 REQUIRED = (
     "hips", "spine", "head",
     *(f"{side}{joint}" for side in ("left", "right")
@@ -24,7 +26,7 @@ REQUIRED = (
 """The fifteen joints without which nothing is a humanoid (VRM 1.0)."""
 
 
-class ProfileError(ValueError):
+class ProfileError(InputError, ValueError):
     """A bone profile that does not exist; the message names the nearest one."""
 
 

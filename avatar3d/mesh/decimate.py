@@ -15,11 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from avatar3d.errors import InputError
 from avatar3d.mesh.collapse_kernel import collapse
 from avatar3d.mesh.quadrics import border_quadrics, face_quadrics
 
 
-class DecimationError(ValueError):
+class DecimationError(InputError, ValueError):
     """A mesh that can not be simplified, or a number of triangles that makes no sense."""
 
 

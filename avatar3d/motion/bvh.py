@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avatar3d.errors import InputError
 from avatar3d.motion.kinematics import children_of, clip_frames
 from avatar3d.structures import Clip, Skeleton
 
@@ -25,7 +26,7 @@ MOST_FRAMES = 72000
 CHANNELS = ("Xposition", "Yposition", "Zposition", "Xrotation", "Yrotation", "Zrotation")
 
 
-class MotionFileError(ValueError):
+class MotionFileError(InputError, ValueError):
     """A motion file that can not be used, with the line, the fault and the remedy."""
 
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avatar3d.errors import InputError
 from avatar3d.rotations import (
     axis_angle_to_matrix,
     matrix_to_quaternion,
@@ -28,7 +29,7 @@ STRAIGHT = 0.9995
 FINGERS = ("Thumb", "Index", "Middle", "Ring", "Little")
 
 
-class MotionError(ValueError):
+class MotionError(InputError, ValueError):
     """A clip or an avatar that can not be put together, with the fault and the remedy."""
 
 

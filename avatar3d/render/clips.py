@@ -16,6 +16,8 @@ import imageio_ffmpeg
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from avatar3d.errors import InputError
+
 QUALITY = ("-preset", "medium", "-crf", "18")
 
 
@@ -71,7 +73,7 @@ def _encoder_error(path: Path, log: IO[bytes]) -> OSError:
     return OSError(errno.ENOSPC if full else errno.EIO, f"ffmpeg could not write the clip: {words}", str(path))
 
 
-class SoundFileError(ValueError):
+class SoundFileError(InputError, ValueError):
     """A file without sound that can be used, with the reason and the remedy."""
 
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from avatar3d.errors import InputError
 from avatar3d.mesh.normals import vertex_normals, weld_by_position
 from avatar3d.render.color import linear_to_srgb
 from avatar3d.render.scene import LabelledMesh
@@ -21,7 +22,7 @@ TOO_SMALL = 1e-6
 """Metres."""
 
 
-class MeshFileError(ValueError):
+class MeshFileError(InputError, ValueError):
     """A file that holds nothing to draw, with the reason and the remedy."""
 
 
