@@ -14,6 +14,7 @@ from torch import Tensor
 from avatar3d.body import lips
 from avatar3d.body.controls import PHENOTYPES, changes_of, strength_of
 from avatar3d.body.lids import eye_sphere, round_eye
+from avatar3d.body.skin_weights import mended_weights
 from avatar3d.body.template import Template, load_template
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Skeleton
@@ -162,8 +163,9 @@ assert len(PHENOTYPES) == len(ANCHORS) + 2
 
 def skin_of(template: Template) -> tuple[Tensor, Tensor]:
     """Joints (V, 4) and weights (V, 4) over `ShapedBody.skeleton`; eyeballs follow their own joints."""
-    joints, weights = template.joints + 1, template.weights.clone()
-    joints = torch.where(weights > 0, joints, 0)
+    joints, weights = mended_weights(template)
+    joints = torch.where(weights > 0, joints + 1, 0)
+    weights = weights.clone()
     for i, side in enumerate(("left", "right")):
         eye = template.surface_vertices(f"eye_{side}")
         joints[eye] = torch.tensor([len(template.bone_names) + 1 + i, 0, 0, 0])

@@ -29,6 +29,8 @@ WAISTBAND_Y = 0.985
 BAND = 0.035
 LONG_Y = 0.055
 SHORT_Y = 0.56
+INTO_LEGS = 0.13
+"""How far up a leg of trousers one sees from below, metres."""
 
 
 def _leg_ease(hem: float, thigh: float, straight: float) -> Callable[[Fields], Ease]:
@@ -54,6 +56,7 @@ def _legs(hem: float, thigh: float, straight: float, depth: float) -> Design:
         ease=_leg_ease(hem, thigh, straight),
         folds=lambda f: leg_folds(f, depth, hem),
         longest=0.028,
+        seen_into=(lambda f: f.y - hem - INTO_LEGS,),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
+from typing import Any
 
 from avatar3d.engine.build import build_avatar
 from avatar3d.engine.wordings import wordings
@@ -46,7 +47,8 @@ def dressed(spec: AvatarSpec, changes: Mapping[str, str | float]) -> AvatarSpec:
     said = {_field(key): value for key, value in changes.items()}
     if "color" in said:
         said[_color_field(said)] = said.pop("color")
-    new = replace(spec, **{field: _value(field, value) for field, value in said.items()})
+    values: dict[str, Any] = {field: _value(field, value) for field, value in said.items()}
+    new = replace(spec, **values)
     if new.top == "dress" and "bottom" in said:
         raise SpecError("nothing is worn below a dress: change the top as well, for example to a t_shirt")
     if new.hat == "headscarf" and {"hair_style", "hair_color", "hair_length"} & set(said):

@@ -35,6 +35,8 @@ class Design:
     longest: float = 0.02
     margin: float = 0.035
     """What lies further than this inside the edges can not be seen."""
+    seen_into: tuple[Cut, ...] = ()
+    """Further limits, positive where one can not look into wide openings."""
     hem_depth: float = 0.012
     hem_thickness: float = 0.003
 
@@ -58,7 +60,7 @@ class Design:
     @cached_property
     def covered(self) -> Array:
         """(V,) template vertices that nobody can see under this garment."""
-        return covered_by(self.cuts, self.margin)
+        return covered_by(self.cuts, self.margin) & covered_by((lambda f: f.y, *self.seen_into), 0.0)
 
     def covers(self, other: Design, extra: float = 0.01) -> Array:
         """(F,) faces of another garment's sheet that lie hidden under this one."""

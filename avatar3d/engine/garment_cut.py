@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from avatar3d.engine.garment_fields import (
     Fields,
@@ -21,11 +22,16 @@ from avatar3d.engine.garment_fields import (
     skin_matrix,
     template_fields,
 )  # fmt: skip
+from avatar3d.mesh.laplacian import cotangents, diffused
 
 Array = np.ndarray
 Cut = Callable[[Fields], Array]
 """Signed distance from an edge of the cloth, positive where cloth is; metres on the reference body."""
 
+EVEN = 0.04
+"""Reach of the smoothing of skin weights inside the cloth, metres: cloth bridges armpit and crotch."""
+EDGE = 0.05
+"""So near its edges, where skin shows, cloth moves as the skin does."""
 SNAP = 0.35
 """A vertex closer to a cut than this share of its edge is moved onto the cut, which avoids sliver triangles."""
 
@@ -53,8 +59,11 @@ class Sheet:
 
     @cached_property
     def skin(self) -> tuple[Array, Array]:
-        """Joints (N, 4) and weights (N, 4)."""
-        return top_joints((self.rows if self.skin_rows is None else self.skin_rows) @ skin_matrix())
+        """Joints (N, 4) and weights (N, 4): those of the skin beneath, smoothed away from the edges."""
+        copied = (self.rows if self.skin_rows is None else self.skin_rows) @ skin_matrix()
+        away = cKDTree(self.points[self.rim]).query(self.points)[0]
+        inside = np.clip((away - EDGE) / EDGE, 0.0, 1.0)
+        return top_joints(diffused(copied, *cotangents(self.points, self.faces), EVEN * inside))
 
     @cached_property
     def neighbors(self) -> tuple[Array, Array]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from avatar3d.engine.attach import Figure
 from avatar3d.engine.garment_fields import joint_weight, reference, template_fields
+from avatar3d.mesh.weight_transfer import closest_on_triangles
 
 Array = np.ndarray
 
@@ -91,14 +92,44 @@ def make_last(figure: Figure, front_top: float, back_top: float, rings: int, roo
     front = _angle(t, h, front_top * ankle[1], 1.0) * share**1.15
     back = np.pi - (np.pi - _angle(t, h, back_top * ankle[1], -1.0)) * share
     polar, radius = np.arctan2(h, t), np.hypot(t, h)
-    front_radius, back_radius = _reach(polar, radius, front), _reach(polar, radius, back)
+    front_radius, back_radius = (
+        _reach(polar[low], radius[low], angles)  # a narrow window of angles spans much of an upright shin
+        for low, angles in ((h < front_top * ankle[1] + 0.010, front), (h < back_top * ankle[1] + 0.010, back))
+    )
     grown = front_radius + room + toe_room * np.clip(1 - share / 0.35, 0, 1)
     f = np.stack([grown * np.cos(front), (front_radius + room) * np.sin(front)], axis=1)
     b = (back_radius + room)[:, None] * np.stack([np.cos(back), np.sin(back)], axis=1)
     out = np.stack([_ring(t, side, h, f[k], b[k], room) for k in range(rings)])
     out = _even(out, 3)
     world = origin + out[..., :1] * forward + out[..., 1:2] * lateral + out[..., 2:] * np.array([0.0, 1.0, 0.0])
+    world = _around_leg(world, figure, 0.5 * room, float(ankle[1]))
     return Last(world, _normals(world), forward, lateral, length, origin)
+
+
+def _around_leg(rings: Array, figure: Figure, room: float, ankle: float) -> Array:
+    """Rings pushed out of the leg to `room` metres over the skin, above the ankle: below it toes would push."""
+    skin, normals = (t.numpy().astype(np.float64) for t in (figure.vertices, figure.normals))
+    points = rings.reshape(-1, 3)
+    high = np.clip((points[:, 1] / ankle - 0.6) / 0.3, 0.0, 1.0)
+    for _ in range(4):
+        face, bary = closest_on_triangles(points, skin, _leg_faces())
+        corners = _leg_faces()[face]
+        base, normal = ((a[corners] * bary[..., None]).sum(axis=1) for a in (skin, normals))
+        out = normal * np.array([1.0, 0.0, 1.0])
+        out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)
+        lack = high * np.clip(room - ((points - base) * normal).sum(axis=1), 0.0, 0.012)
+        grid = lack.reshape(rings.shape[:2])  # the leg bulges between rings as well
+        wide = np.maximum(grid, 0.8 * np.maximum(np.roll(grid, 1, 1), np.roll(grid, -1, 1)))
+        wide[1:-1] = np.maximum(wide[1:-1], 0.8 * np.maximum(wide[:-2], wide[2:]))
+        points = points + (high * wide.reshape(-1))[:, None] * out
+    return points.reshape(rings.shape)
+
+
+@cache
+def _leg_faces() -> Array:
+    """Skin triangles of the left foot and leg up to the knee."""
+    faces = reference().skin_faces.numpy()
+    return faces[np.isin(faces, foot_vertices(0.40)).all(axis=1)]
 
 
 def _angle(t: Array, h: Array, height: float, sign: float) -> float:

@@ -11,6 +11,7 @@ import torch
 from avatar3d.engine.attach import Figure, anchor_nearest, anchored_skin
 from avatar3d.engine.fabrics import TILE
 from avatar3d.engine.garment_fit import face_weighted_normals, to_tensor
+from avatar3d.mesh.normals import with_area
 from avatar3d.structures import Material, Mesh, Part, Skin
 
 Array = np.ndarray
@@ -59,6 +60,7 @@ def loft(grid: Array, closed: bool = False, flip: bool = False, tile: float = TI
     if flip:
         faces = faces[:, ::-1]
     points = wide.reshape(-1, 3)
+    faces = with_area(points, faces)
     normals = face_weighted_normals(points, faces).reshape(rows, n, 3)
     if closed:
         seam = normals[:, 0] + normals[:, -1]

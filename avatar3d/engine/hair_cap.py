@@ -12,6 +12,7 @@ from avatar3d.engine.attach import Figure, rigid_skin
 from avatar3d.engine.hair_chart import COLUMNS, ROWS, Scalp, inside_at, places_grid, scalp_chart
 from avatar3d.engine.hair_short import horseshoe
 from avatar3d.engine.hair_texture import CAP_SHAPE, cap_noise, cap_texture, enlarge, fine_noise
+from avatar3d.mesh.normals import with_area
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Material, Mesh, Part
 
@@ -29,7 +30,7 @@ def cap_part(spec: AvatarSpec, figure: Figure, scalp: Scalp) -> Part:
     a, b, c, d = grid[:-1, :-1], grid[:-1, 1:], grid[1:, :-1], grid[1:, 1:]
     faces = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
     shown = depth.reshape(-1)[faces].max(axis=1) > -0.4 * FADE
-    used, faces = np.unique(faces[shown], return_inverse=True)
+    used, faces = np.unique(with_area(points.reshape(-1, 3), faces[shown]), return_inverse=True)
     vertices = torch.from_numpy(points.reshape(-1, 3)[used].astype(np.float32))
     shaven = spec.hair_style in ("buzz", "mohawk", "balding")
     streaks, stubble = (0.25, 0.45) if shaven else (1.0, 0.0)

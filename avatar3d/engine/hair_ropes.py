@@ -9,6 +9,7 @@ from avatar3d.engine.hair_long import falling, landmark
 from avatar3d.engine.hair_roots import HeadOfHair, blend, roots, roots_at, temples
 from avatar3d.engine.hair_strands import Growth, Pieces, cut, grow, ribbons, tubes
 from avatar3d.engine.hair_texture import STRIPS, VARIANTS, strip_of
+from avatar3d.mesh.normals import with_area
 
 
 def dreadlocks(hair: HeadOfHair) -> list[Pieces]:
@@ -104,4 +105,8 @@ def _core_pieces(core: np.ndarray) -> Pieces:
     uv = np.tile(np.stack([u, v], axis=1), (cells, 1))
     base = 4 * np.arange(cells)[:, None]
     faces = np.concatenate([base + [0, 2, 1], base + [1, 2, 3]])
-    return Pieces(corners.reshape(-1, 3), normals.reshape(-1, 3), uv, faces, np.zeros(4 * cells, dtype=int))
+    points = corners.reshape(-1, 3)
+    used, faces = np.unique(with_area(points, faces), return_inverse=True)
+    return Pieces(
+        points[used], normals.reshape(-1, 3)[used], uv[used], faces.reshape(-1, 3), np.zeros(len(used), dtype=int)
+    )

@@ -30,6 +30,8 @@ MAIN, ARM, TRIM, ARM_TRIM = range(4)
 """Panels: trunk, sleeves, and the ribs or cuffs of both."""
 CHARTS = (TRUNK, SLEEVE, TRUNK, SLEEVE)
 WRIST = 0.487
+INTO_SLEEVE = 0.075
+"""How far one sees into a short sleeve, metres."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def _design(
     longest: float = 0.0215, thickness: float = 0.003,
 ) -> Design:  # fmt: skip
     """A top with sleeves; faces where `ribs` is negative belong to the trim panels."""
+    into_sleeve = INTO_SLEEVE if 0 < sleeve < 0.3 else 0.0
 
     def panel(f: Fields) -> Array:
         base = np.where(f.arm > 0.5, ARM, MAIN)
@@ -86,6 +89,7 @@ def _design(
         folds=lambda f: trunk_folds(f, depth, hem) + sleeve_folds(f, 1.1 * depth, sleeve),
         longest=longest,
         hem_thickness=thickness,
+        seen_into=(lambda f: sleeve - into_sleeve - f.sleeve,) if into_sleeve else (),
     )
 
 

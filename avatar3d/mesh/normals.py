@@ -37,3 +37,9 @@ def vertex_normals(
     up = total.new_tensor([0.0, 1.0, 0.0])
     unit = torch.where(length > 1e-20, total / length.clamp_min(1e-20), up)
     return unit if weld is None else unit[weld]
+
+
+def with_area(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """The faces (F, 3) with an area: where a row of a grid shrinks to a point, half of its triangles have none."""
+    a, b, c = (points[faces[:, k]] for k in range(3))
+    return faces[np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-11]
