@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any
+from typing import Any
 
 from avatar3d.engine.build import build_avatar
 from avatar3d.engine.wordings import wordings
@@ -88,7 +89,8 @@ def _field(key: str) -> str:
 
 
 def _color_field(said: Mapping[str, object]) -> str:
-    garments = [garment for garment in GARMENTS if garment in said]
+    taken_off = {garment for garment in GARMENTS if str(said.get(garment)).strip().lower() == "none"}
+    garments = [garment for garment in GARMENTS if garment in said and garment not in taken_off]
     if len(garments) != 1:
         what = f"{', '.join(garments)} are changed" if garments else "no garment is changed"
         raise SpecError(f"color belongs to one garment and {what}: say which, for example top_color")
