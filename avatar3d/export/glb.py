@@ -60,11 +60,10 @@ def glb_document(
     profile: str = "vrm",
     clips: Sequence[Clip] = (),
     lods: Sequence[Avatar] = (),
-    tangents: bool = True,
 ) -> tuple[dict, BinaryChunk]:
     """The glTF JSON object, without its buffers, and the binary chunk that it points into.
 
-    Formats that extend glTF add to both before they are written. Normal-mapped meshes get `tangents`.
+    Formats that extend glTF add to both before they are written. Normal-mapped meshes have tangents.
     `extras` (JSON values) goes into the file's `asset.extras` and onto the scene, where importers keep it.
     `profile` names the bones (`export.profiles.PROFILES`); the bind pose stays that of `avatar`. `clips` become
     animations. `lods` are lower levels of detail of the same avatar, best first.
@@ -99,9 +98,7 @@ def glb_document(
             if label in here:
                 nodes[-1] |= {"mesh": len(meshes), "skin": 0}
                 still = bones.name == "rpm" and label in EVERY_SHAPE
-                meshes.append(
-                    _mesh_entry(here[label], name, rig, avatar.expression, tangents, still, chunk, materials)
-                )
+                meshes.append(_mesh_entry(here[label], name, rig, avatar.expression, still, chunk, materials))
                 shapes[ids[-1]] = meshes[-1]["extras"].get("targetNames", [])
     for first, *lower in of_part.values():
         if lower:
@@ -187,7 +184,6 @@ def _mesh_entry(
     name: str,
     rig: Rig,
     expression: dict[str, float],
-    tangents: bool,
     keep_still: bool,
     chunk: BinaryChunk,
     materials: MaterialTable,
@@ -196,7 +192,7 @@ def _mesh_entry(
     primitive: dict = {
         "attributes": {
             name: chunk.add_array(array, ARRAY_BUFFER, bounds=name == "POSITION")
-            for name, array in _attributes(part, rig, tangents).items()
+            for name, array in _attributes(part, rig).items()
         },
         "indices": chunk.add_array(_indices(mesh), ELEMENT_ARRAY_BUFFER),
         "material": materials.add(mesh.material),
@@ -210,11 +206,11 @@ def _mesh_entry(
     return entry
 
 
-def _attributes(part: Part, rig: Rig, tangents: bool) -> dict[str, np.ndarray]:
+def _attributes(part: Part, rig: Rig) -> dict[str, np.ndarray]:
     """Vertex attributes by glTF name; texture coordinates and tangents only where a texture needs them."""
     mesh, material = part.mesh, part.mesh.material
     attributes = {"POSITION": _float32(mesh.vertices), "NORMAL": _unit_normals(mesh)}
-    if tangents and material.normal_texture is not None:
+    if material.normal_texture is not None:
         attributes["TANGENT"] = vertex_tangents(
             attributes["POSITION"], mesh.faces.detach().cpu().numpy(), attributes["NORMAL"], _float32(mesh.uv)
         )

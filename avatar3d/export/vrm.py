@@ -1,7 +1,7 @@
 """VRM 1.0: a GLB file with the `VRMC_vrm` extension, for viewers, VR chats and face tracking.
 
-Specification: github.com/vrm-c/vrm-specification. A VRM stands in T-pose, faces +Z, has no animations, no cameras
-and no tangents. `vrm_check.vrm_errors` checks what is written here.
+Specification: github.com/vrm-c/vrm-specification. A VRM stands in T-pose, faces +Z, has no animations and no
+cameras. Viewers may ignore its tangents (README of VRMC_vrm). `vrm_check.vrm_errors` checks what is written here.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def encode_vrm(avatar: Avatar, record: dict, thumbnail: bytes | None = None) -> 
             "Write it as GLB, or rename its bones"
         )
     avatar = in_t_pose(avatar)
-    document, chunk = glb_document(avatar, record, tangents=False)
+    document, chunk = glb_document(avatar, record)
     nodes = {node["name"]: index for index, node in enumerate(document["nodes"])}
     meta = _meta(record)
     if thumbnail is not None:

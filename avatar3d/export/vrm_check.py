@@ -72,11 +72,6 @@ def _file(document: dict) -> Iterator[str]:
     for number, image in enumerate(document.get("images", [])):
         if image.get("mimeType") not in ("image/png", "image/jpeg"):
             yield f"/images/{number} is {image.get('mimeType')}, a VRM holds PNG and JPEG only"
-    for number, mesh in enumerate(document.get("meshes", [])):
-        for primitive in mesh.get("primitives", []):
-            stored = [primitive.get("attributes", {}), *primitive.get("targets", [])]
-            if any("TANGENT" in attributes for attributes in stored):
-                yield f"/meshes/{number} has tangents, which a VRM leaves to the viewer"
 
 
 def _bones(document: dict, human_bones: dict) -> Iterator[str]:
