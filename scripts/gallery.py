@@ -24,6 +24,9 @@ from avatar3d.body.visemes import ARKIT, COMPOSED, with_composed
 from avatar3d.camera import orbit
 from avatar3d.engine.build import build_avatar
 from avatar3d.engine.population import Population, sample
+from avatar3d.film import FILM_AZIMUTH, film
+from avatar3d.motion.clips import CLIPS, Wish, animate
+from avatar3d.motion.play import duration
 from avatar3d.pictures import view_camera
 from avatar3d.render.images import contact_sheet, to_bytes
 from avatar3d.render.meshes import render_meshes
@@ -63,8 +66,10 @@ PROMPTS = (
 class GalleryConfig:
     """Which sheets to make, and how large."""
 
-    sheets: tuple[Literal["people", "expressions", "arkit", "visemes", "hair", "wardrobe", "prompts"], ...] = (
-        "people", "expressions", "arkit", "visemes", "hair", "wardrobe", "prompts",
+    sheets: tuple[
+        Literal["people", "expressions", "arkit", "visemes", "hair", "wardrobe", "prompts", "motion"], ...
+    ] = (
+        "people", "expressions", "arkit", "visemes", "hair", "wardrobe", "prompts", "motion",
     )  # fmt: skip
     out: Path = Path("assets/gallery")
     count: int = 48
@@ -230,6 +235,24 @@ def prompts(config: GalleryConfig) -> None:
     save(contact_sheet(tiles, 4, labels), config.out / "prompts.jpg")
 
 
+def motion(config: GalleryConfig) -> None:
+    """Eight moments of every clip, by people of different build."""
+    cast = (
+        AvatarSpec(seed=1, age=28.0, gender=0.1, hair_style="ponytail", top="jumper", top_color="teal"),
+        AvatarSpec(seed=2, age=7.0, gender=0.9, top_color="red", bottom="shorts", hat="cap"),
+        AvatarSpec(seed=3, age=50.0, gender=0.95, weight=0.9, top="shirt", top_color="navy", shoes="boots"),
+    )
+    people_there = [build_avatar(spec) for spec in cast]
+    tiles, labels = [], []
+    for n, name in enumerate(track(CLIPS, description="motion")):
+        person = people_there[n % len(people_there)]
+        clip = animate(person, Wish(clip=name), config.seed).clip
+        times = [duration(clip) * (k + 0.35) / 8 for k in range(8)]
+        tiles += list(film(person, clip, times, config.tile, "full", FILM_AZIMUTH, None))
+        labels += [f"{name} {time:.1f} s" for time in times]
+    save(contact_sheet(tiles, 8, labels), config.out / "motion.jpg")
+
+
 def save(sheet: np.ndarray, path: Path) -> None:
     """JPEG, so that the gallery stays small."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -245,6 +268,7 @@ SHEETS: dict[str, Callable[[GalleryConfig], None]] = {
     "hair": hair,
     "wardrobe": wardrobe,
     "prompts": prompts,
+    "motion": motion,
 }
 
 if __name__ == "__main__":

@@ -2,21 +2,26 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from avatar3d.body.bind import in_t_pose
-from avatar3d.body.pose import joint_transforms, skin_points
+from avatar3d.body.pose import joint_transforms, rotate, skin_points
 from avatar3d.engine.build import build_avatar
-from avatar3d.motion.clips import CLIPS, make_clip
-from avatar3d.motion.kinematics import MotionError, bind_turns, clip_frames, rebased, two_bone, unit
-from avatar3d.motion.performance import a_pose
+from avatar3d.engine.population import Population
+from avatar3d.engine.population import sample as sample_spec
+from avatar3d.motion.bvh import write_bvh
+from avatar3d.motion.clips import CLIPS, Wish, animate, make_clip
+from avatar3d.motion.kinematics import MotionError, bind_turns, clip_frames, composed, rebased, two_bone, unit
+from avatar3d.motion.performance import REQUIRED, a_pose
 from avatar3d.motion.play import duration, pose_at, sample
 from avatar3d.motion.walk import walk
 from avatar3d.spec import AvatarSpec
-from avatar3d.structures import Avatar, Skeleton
+from avatar3d.structures import Avatar, Clip, Skeleton
 
 PEOPLE = {
     "woman": AvatarSpec(age=30, gender=0.1, seed=1),
@@ -35,13 +40,24 @@ def person(request, people) -> Avatar:
     return people[request.param]
 
 
+MADE: dict[tuple[str, int], Clip] = {}
+
+
+def made(name: str, person: Avatar) -> Clip:
+    """The clip with seed 4, made once per person."""
+    key = name, id(person)
+    if key not in MADE:
+        MADE[key] = make_clip(name, person, seed=4)
+    return MADE[key]
+
+
 @pytest.fixture(params=CLIPS)
 def name(request) -> str:
     return request.param
 
 
 def test_clips_are_well_formed(person, name):
-    clip = make_clip(name, person, seed=4)
+    clip = made(name, person)
     assert clip.times[0] == 0 and (clip.times.diff() > 0).all()
     assert set(clip.rotations) <= set(person.skeleton.names)
     for q in clip.rotations.values():
@@ -53,7 +69,7 @@ def test_clips_are_well_formed(person, name):
 
 
 def test_loops_close_without_a_jolt(person, name):
-    clip = make_clip(name, person, seed=4)
+    clip = made(name, person)
     assert clip.loops
     _, places = clip_frames(person.skeleton, clip)
     assert (places[0] - places[-1]).abs().max() < 1e-5
@@ -74,7 +90,7 @@ def test_equal_seeds_make_equal_clips(people, name):
 
 def test_elbows_and_knees_bend_one_way(person, name):
     skeleton = person.skeleton
-    clip = make_clip(name, person, seed=4)
+    clip = made(name, person)
     world, places = clip_frames(skeleton, clip)
     index, rest = skeleton.names.index, skeleton.positions.double()
     for side in ("left", "right"):
@@ -97,12 +113,31 @@ def sole_tracks(person: Avatar, clip, side: str) -> torch.Tensor:
         points.append(part.mesh.vertices[chosen])
         joints.append(part.skin.joints[chosen])
         weights.append(part.skin.weights[chosen])
-    tracks = []
-    for time in clip.times.tolist():
-        moment = sample(replace(clip, loops=False), time)
-        T = joint_transforms(person.skeleton, moment.pose, moment.offsets)
-        tracks.append(skin_points(torch.cat(points), torch.cat(joints), torch.cat(weights), T))
-    return torch.stack(tracks)
+    world, places = clip_frames(person.skeleton, clip)
+    rest = person.skeleton.positions.double()
+    v, j, w = torch.cat(points).double(), torch.cat(joints), torch.cat(weights).double()
+    return sum(
+        w[:, k, None] * ((world[:, j[:, k]] @ (v - rest[j[:, k]])[..., None])[..., 0] + places[:, j[:, k]])
+        for k in range(4)
+    )
+
+
+def test_tracks_are_what_skinning_gives(people):
+    person = people["child"]
+    clip = make_clip("walk", person, seed=4)
+    track = sole_tracks(person, clip, "left")
+    moment = sample(clip, float(clip.times[7]))
+    T = joint_transforms(person.skeleton, moment.pose, moment.offsets)
+    names = person.skeleton.names
+    foot = torch.tensor([names.index("leftFoot"), names.index("leftToes")])
+    slow = []
+    for part in person.parts:
+        share = (part.skin.weights * torch.isin(part.skin.joints, foot)).sum(1)
+        chosen = (share > 0.8) & (part.mesh.vertices[:, 1] < 0.03)
+        slow.append(
+            skin_points(part.mesh.vertices[chosen], part.skin.joints[chosen], part.skin.weights[chosen], T)
+        )
+    assert (torch.cat(slow).double() - track[7]).abs().max() < 1e-5
 
 
 def test_walking_feet_neither_slide_nor_sink(person):
@@ -120,11 +155,49 @@ def test_walking_feet_neither_slide_nor_sink(person):
 
 @pytest.mark.parametrize("name", [n for n in CLIPS if n != "walk"])
 def test_standing_feet_stay(person, name):
-    clip = make_clip(name, person, seed=4)
+    clip = made(name, person)
     for side in ("left", "right"):
         track = sole_tracks(person, clip, side)
         assert track[..., 1].min() > -2e-3
         assert track[..., 1].amin(1).max() < 2e-2
+
+
+ARMS = ("Hand", "Thumb", "Index", "Middle", "Ring", "Little")
+TRUNK = ("UpperLeg", "hips", "spine", "chest", "upperChest", "neck", "head")
+
+
+def hand_depth(person: Avatar, clip, moments: int) -> float:
+    """Metres by which hands are inside of trunk, thighs or what covers them, at most."""
+    names = person.skeleton.names
+    of_hand, of_trunk = (
+        torch.tensor([n for n, name in enumerate(names) if any(word in name for word in words)])
+        for words in (ARMS, TRUNK)
+    )
+    worst = 0.0
+    for n in range(moments):
+        hands, surface, normals = [], [], []
+        for part, mesh in pose_at(person, clip, duration(clip) * n / moments):
+            if part.kind in ("body", "top", "bottom"):
+                main = part.skin.joints.gather(1, part.skin.weights.argmax(1, keepdim=True))[:, 0]
+                hands.append(mesh.vertices[torch.isin(main, of_hand)])
+                surface.append(mesh.vertices[torch.isin(main, of_trunk)])
+                normals.append(mesh.normals[torch.isin(main, of_trunk)])
+        points, around = torch.cat(hands).numpy(), torch.cat(surface).numpy()
+        distance, near = cKDTree(around).query(points, k=4)
+        height = ((points[:, None] - around[near]) * torch.cat(normals).numpy()[near]).sum(2).max(1)
+        worst = max(worst, -float(height[distance[:, 0] < 0.06].min(initial=0.0)))
+    return worst
+
+
+def test_hands_stay_out_of_the_body(person, name):
+    assert hand_depth(person, made(name, person), 4) < 2e-3
+
+
+def test_hands_in_the_body_would_be_seen(people):
+    person = people["heavy man in boots"]
+    clip = make_clip("idle", person)
+    inside = composed(rotate("z", -18.0), clip.rotations["leftUpperArm"])
+    assert hand_depth(person, replace(clip, rotations=clip.rotations | {"leftUpperArm": inside}), 2) > 0.02
 
 
 def test_legs_walk_at_their_own_pace(people):
@@ -158,7 +231,7 @@ def test_out_of_reach_is_approached():
 
 def test_rebased_clips_move_joints_to_the_same_places(people, name):
     person = people["woman"]
-    clip = make_clip(name, person, seed=4)
+    clip = made(name, person)
     other = in_t_pose(person).skeleton
     moved = rebased(clip, person.skeleton, other)
     _, before = clip_frames(person.skeleton, clip)
@@ -233,3 +306,68 @@ def test_errors_say_what_to_do(people):
     with pytest.raises(MotionError, match="no head, leftUpperLeg"):
         make_clip("idle", bare)
     assert np.isfinite(duration(make_clip("idle", people["woman"], seconds=0.5)))
+
+
+def test_blinks_come_at_the_pace_of_people(people):
+    clip = make_clip("idle", people["woman"], seed=1, seconds=60.0)
+    shut = clip.expressions["eyeBlinkLeft"] > 0.5
+    starts = int((shut[1:] & ~shut[:-1]).sum())
+    assert 8 <= starts <= 30
+    assert 0.03 < float(shut.float().sum()) / 30 / starts < 0.25
+
+
+def test_other_skeletons_without_fingers_toes_and_root_move_too(people):
+    """Of another program: VRM's required bones only, so arms hang on the spine and feet are stiff."""
+    woman = people["woman"].skeleton
+    kept = [n for n, name in enumerate(woman.names) if name in REQUIRED]
+    parents = []
+    for n in kept:
+        parent = woman.parents[n]
+        while parent >= 0 and parent not in kept:
+            parent = woman.parents[parent]
+        parents.append(kept.index(parent) if parent >= 0 else -1)
+    bare = Skeleton(tuple(woman.names[n] for n in kept), tuple(parents), woman.positions[kept])
+    for name in CLIPS:
+        clip = make_clip(name, Avatar(None, bare, ()))
+        assert set(clip.rotations) <= set(bare.names)
+        _, places = clip_frames(bare, clip)
+        assert torch.isfinite(places).all() and places[..., 1].min() > 0.02
+    travelling = walk(Avatar(None, bare, ()), travel=True)
+    assert travelling.translations["hips"][-1, 2] > 0.5
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_anyone_can_do_everything(seed):
+    person = build_avatar(sample_spec(np.random.default_rng(seed), Population()))
+    for name in CLIPS:
+        result = animate(person, Wish(clip=name), seed)
+        _, places = clip_frames(person.skeleton, result.clip)
+        assert torch.isfinite(places).all()
+        lowest = min(float(mesh.vertices[:, 1].min()) for _, mesh in pose_at(person, result.clip, 0.3))
+        assert -4e-3 < lowest < 4e-3, name
+
+
+@pytest.mark.parametrize(
+    ("wish", "fault"),
+    [
+        (Wish(), "one of clip, bvh and audio is needed, not none"),
+        (Wish(clip="walk", bvh=Path("a.bvh")), "not clip and bvh"),
+        (Wish(clip="walk", audio=Path("a.wav")), "not clip and audio"),
+        (Wish(audio=Path("a.wav"), seconds=3.0), "leave the seconds out"),
+        (Wish(clip="idle", travel=True), "only the clip 'walk' travels"),
+        (Wish(clip="idle", bones=Path("a.json")), "a bone map goes with a BVH file"),
+        (Wish(clip="idle", expression="gloomy"), "no expression 'gloomy'"),
+    ],
+)
+def test_wishes_that_can_not_be_granted(people, wish, fault):
+    with pytest.raises(MotionError, match=fault):
+        animate(people["woman"], wish)
+
+
+def test_wishes_are_granted(people, tmp_path):
+    person = people["woman"]
+    write_bvh(person.skeleton, make_clip("nod", person), tmp_path / "nod.bvh")
+    result = animate(person, Wish(bvh=tmp_path / "nod.bvh", expression="happy=0.5"))
+    assert result.clip.name == "nod" and result.mapped is not None and result.mapped["head"] == "head"
+    assert float(result.clip.expressions["mouthSmileLeft"].min()) == pytest.approx(0.4)
+    assert animate(person, Wish(clip="walk", travel=True)).clip.translations["root"][-1, 2] > 0.5
