@@ -264,9 +264,9 @@ def test_bad_motions(glb, tmp_path, capsys):
         ("--bvh", "none.bvh"): ("none.bvh",),
     }.items():
         fails(capsys, [*run, arguments[0], str(tmp_path / arguments[1])], *words)
-    fails(capsys, [*run, "--clip", "wave", "--seconds", "0"], "--seconds")
+    fails(capsys, [*run, "--clip", "wave", "--seconds", "0"], "seconds")
     fails(capsys, [*run, "--clip", "wave", "--expression", "happpy"], "happpy")
-    fails(capsys, [*run, "--clip", "walk", "--audio", str(tmp_path / "noise.wav")], "--audio")
-    fails(capsys, [*run, "--bones", str(tmp_path / "names.bvh")], "--bvh")
+    fails(capsys, [*run, "--clip", "walk", "--audio", str(tmp_path / "noise.wav")], "clip and audio")
+    fails(capsys, [*run, "--bones", str(tmp_path / "names.bvh")], "BVH")
     assert main([*run, "--clip", "wawe"]) == 2 and "wawe" in capsys.readouterr().err
     assert sorted(os.listdir(tmp_path)) == before

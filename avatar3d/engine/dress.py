@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any
-from typing import Any
 
 from avatar3d.engine.build import build_avatar
 from avatar3d.engine.wordings import wordings

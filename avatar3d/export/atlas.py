@@ -275,7 +275,8 @@ def _baked(slots: list[_Slot], name: str, size: int, alpha_mode: str, double_sid
     opaque = alpha_mode == "OPAQUE"
     images = [_slot_images(slot, gutter, alpha_mode) for slot in slots]
     texels = sum(color[..., 0].size for color, _, _ in images)
-    mean = sum(np.concatenate([i.sum(axis=(0, 1)) for i in slot]) for slot in images) / texels
+    sums = [np.concatenate([image.sum(axis=(0, 1)) for image in slot]) for slot in images]
+    mean = np.sum(sums, axis=0) / texels
     color, normal, orm = (np.empty((size, size, channels), np.float32) for channels in (4, 3, 3))
     color[:], normal[:], orm[:] = (*mean[:3], 0.0), (0.5, 0.5, 1.0), mean[7:]
     for slot, own in zip(slots, images, strict=True):
