@@ -11,6 +11,7 @@ from avatar3d.motion.dance import dance
 from avatar3d.motion.expressions import read_expression, with_expression
 from avatar3d.motion.idle import idle, nod
 from avatar3d.motion.kinematics import MotionError
+from avatar3d.motion.performance import REQUIRED, SIDES
 from avatar3d.motion.retarget import read_bone_map, retarget
 from avatar3d.motion.springs import with_springs
 from avatar3d.motion.talk import talk, talk_audio
@@ -26,6 +27,8 @@ CLIPS: dict[str, Callable[[Avatar, int, float | None], Clip]] = {
     "talk": talk,
     "dance": dance,
 }
+BODY = (*REQUIRED, "neck", "chest", *(f"{side}{bone}" for side, _ in SIDES for bone in ("Shoulder", "Toes")))
+"""Joints that one misses when a motion file does not move them."""
 LONGEST = 120.0
 """Seconds."""
 
@@ -98,8 +101,8 @@ def _body_of(avatar: Avatar, wish: Wish, seed: int) -> Animated:
     if wish.bvh is not None:
         bones = read_bone_map(wish.bones) if wish.bones else None
         result = retarget(read_bvh(wish.bvh), avatar, bones, wish.bvh.stem)
-        still = f"the file does not move {', '.join(result.still)}"
-        remarks = (*result.remarks, *((still,) if result.still else ()))
+        still = [joint for joint in result.still if joint in BODY]
+        remarks = (*result.remarks, *((f"the file does not move {', '.join(still)}",) if still else ()))
         return Animated(result.clip, remarks, result.mapped, result.unmapped)
     if wish.travel:
         return Animated(walk(avatar, seed, wish.seconds, travel=True))
