@@ -24,6 +24,8 @@ from avatar3d.body.visemes import ARKIT, COMPOSED, with_composed
 from avatar3d.camera import orbit
 from avatar3d.engine.build import build_avatar
 from avatar3d.engine.population import Population, sample
+from avatar3d.export.parts import triangle_count
+from avatar3d.export.presets import PRESETS, apply
 from avatar3d.film import FILM_AZIMUTH, film
 from avatar3d.motion.clips import CLIPS, Wish, animate
 from avatar3d.motion.play import duration
@@ -67,9 +69,9 @@ class GalleryConfig:
     """Which sheets to make, and how large."""
 
     sheets: tuple[
-        Literal["people", "expressions", "arkit", "visemes", "hair", "wardrobe", "prompts", "motion"], ...
+        Literal["people", "expressions", "arkit", "visemes", "hair", "wardrobe", "lods", "prompts", "motion"], ...
     ] = (
-        "people", "expressions", "arkit", "visemes", "hair", "wardrobe", "prompts", "motion",
+        "people", "expressions", "arkit", "visemes", "hair", "wardrobe", "lods", "prompts", "motion",
     )  # fmt: skip
     out: Path = Path("assets/gallery")
     count: int = 48
@@ -253,6 +255,30 @@ def motion(config: GalleryConfig) -> None:
     save(contact_sheet(tiles, 8, labels), config.out / "motion.jpg")
 
 
+def lods(config: GalleryConfig) -> None:
+    """Two people at every preset: from the front, as a whole from behind, and with a face of their own."""
+    generator = np.random.default_rng(config.seed)
+    blink = {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}
+    smile = {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.9}
+    still: dict[str, float] = {}
+    shots = (("bust", THREE_QUARTER, still), ("head", FRONT, blink), ("head", -0.4, smile), ("full", BACK, still))
+    tiles, labels = [], []
+    for spec in [sample(generator, Population()) for _ in range(2)]:
+        avatar = build_avatar(spec)
+        cut = {name: apply(avatar, preset) for name, preset in PRESETS.items()}
+        for view, azimuth, expression in track(shots, description="lods"):
+            width, camera = round(0.8 * config.tile), None
+            for name, level in cut.items():
+                posed = pose_avatar(level, relaxed_pose(), expression)
+                scene = compile_scene(
+                    [LabelledMesh(mesh, 1 + PART_KINDS.index(part.kind)) for part, mesh in posed]
+                )
+                camera = camera or view_camera(scene, avatar, view, azimuth, width, config.tile)
+                tiles.append(to_bytes(render_meshes(scene, camera).rgb))
+                labels.append(f"{name}, {triangle_count(level.parts):,}")
+    save(contact_sheet(tiles, len(PRESETS), labels), config.out / "lods.jpg")
+
+
 def save(sheet: np.ndarray, path: Path) -> None:
     """JPEG, so that the gallery stays small."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -267,6 +293,7 @@ SHEETS: dict[str, Callable[[GalleryConfig], None]] = {
     "visemes": visemes,
     "hair": hair,
     "wardrobe": wardrobe,
+    "lods": lods,
     "prompts": prompts,
     "motion": motion,
 }

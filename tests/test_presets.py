@@ -13,16 +13,22 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
+from avatar3d.body.pose import pose_avatar
 from avatar3d.body.visemes import ARKIT
 from avatar3d.engine.build import build_avatar
 from avatar3d.engine.population import Population, sample
+from avatar3d.export.atlas import merged
 from avatar3d.export.compress import CompressionError, compressed, gltfpack_command, read_chunks, with_webp
 from avatar3d.export.glb import encode_glb
+from avatar3d.export.lod import reduced
 from avatar3d.export.overlays import with_overlays_painted
 from avatar3d.export.parts import triangle_count
 from avatar3d.export.platforms import VRCHAT_MOBILE, VRCHAT_PC, Cost, as_text, cost_of, rank, report
 from avatar3d.export.presets import PRESETS, PresetError, apply, levels, preset_named, with_shapes
 from avatar3d.export.textures import shrunk
+from avatar3d.pictures import view_camera
+from avatar3d.render.meshes import render_meshes
+from avatar3d.render.scene import LabelledMesh, compile_scene
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,6 +56,7 @@ def test_presets_keep_their_promises(avatar, name):
     assert 0.93 * preset.triangles <= cost.triangles <= preset.triangles
     assert cost.largest_texture <= preset.texture
     assert cost.materials <= {"alpha": 3, "single": 1}[preset.atlas]
+    assert cost.joints <= preset.joints
     assert cost.face_shapes == (0 if preset.shapes == "none" else 52)
 
 
@@ -82,6 +89,25 @@ def test_layers_on_the_skin_are_painted(avatar):
 
     assert at(near).mean() > 0.01 and at(near).max() > 0.15
     assert at(far).abs().max() < 2e-3
+
+
+def test_merged_materials_look_as_before(avatar):
+    """A picture of the whole figure differs by no more than strong JPEG compression would."""
+
+    def picture(one, camera=None):
+        # materials get plain names: the renderer shades those of skin and hair in ways of their own
+        posed = [(p, replace(m, material=replace(m.material, name="m"))) for p, m in pose_avatar(one, {})]
+        scene = compile_scene([LabelledMesh(mesh, 1) for _, mesh in posed])
+        camera = camera or view_camera(scene, avatar, "full", 0.4, 300, 384)
+        return render_meshes(scene, camera), camera
+
+    level = reduced(with_overlays_painted(avatar, 512), 15_000)
+    before, camera = picture(level)
+    figure = before.alpha > 0.5
+    for mode in ("alpha", "single"):
+        after, _ = picture(merged(level, mode, 1024), camera)
+        error = ((after.rgb - before.rgb) ** 2).mean(dim=-1)[figure].mean()
+        assert -10 * torch.log10(error) > 36
 
 
 def test_a_worn_expression_outlives_its_shapes(avatar):

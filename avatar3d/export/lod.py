@@ -180,7 +180,7 @@ def _collapsed(parts: list[Part], triangles: int, fingers: Tensor) -> list[Part]
         torch.cat([p.mesh.faces + int(o) for p, o in zip(parts, offsets[:-1], strict=True)]),
         triangles,
         _places(parts),
-        _attributes(parts),
+        part_attributes(parts),
         torch.cat([_importance(p, fingers) for p in parts]),
         moved=_guarded(parts),
     )
@@ -207,7 +207,7 @@ def _places(parts: list[Part]) -> Int[Tensor, " V"]:
     return torch.cat(groups)
 
 
-def _attributes(parts: list[Part]) -> Float[Tensor, "V K"]:
+def part_attributes(parts: list[Part]) -> Float[Tensor, "V K"]:
     """What a vertex carries, in metres: sliding texture, normals, principal skin weights and face shapes."""
     columns = [
         [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from avatar3d.body.joints import with_at_most
 from avatar3d.body.pose import morph_part
 from avatar3d.body.visemes import ARKIT, COMPOSED, with_composed
 from avatar3d.errors import InputError
@@ -24,6 +25,8 @@ class Preset:
     """Side of the largest texture, texels."""
     atlas: Literal["none", "alpha", "single"] = "none"
     """Materials: as they are, one for each alpha mode, or one."""
+    joints: int = 75
+    """Most joints; the ends of hair, twist joints and finger tips go first. Poses and clips need theirs."""
     painted: bool = False
     """Hair on the scalp and brows are painted onto the skin, and not layers of their own."""
     shapes: Literal["all", "arkit", "visemes", "none"] = "all"
@@ -31,13 +34,13 @@ class Preset:
 
 
 PRESETS = {
-    "hero": Preset(60_000, 2048),
+    "hero": Preset(60_000, 2048, joints=256),
     "desktop": Preset(30_000, 2048, "alpha"),
     "web": Preset(15_000, 1024, "alpha", painted=True),
     "quest": Preset(9_000, 1024, "single", painted=True),
     "crowd": Preset(2_500, 512, "single", painted=True, shapes="none"),
 }
-"""Research behind the figures: budgets of VRChat, Ready Player Me and web viewers."""
+"""After the budgets of VRChat, Ready Player Me and web viewers (see `export.platforms`)."""
 
 
 class PresetError(InputError, ValueError):
@@ -52,10 +55,11 @@ def preset_named(name: str) -> Preset:
 
 
 def apply(avatar: Avatar, preset: Preset) -> Avatar:
-    """The avatar with the preset's shapes, triangles, textures and materials.
+    """The avatar with the preset's joints, shapes, triangles, textures and materials.
 
     An expression that the avatar wears but can no longer make becomes part of its face.
     """
+    avatar = with_at_most(avatar, preset.joints)
     if preset.painted:
         avatar = with_overlays_painted(avatar, preset.texture // 2)
     avatar = with_shapes(reduced(avatar, preset.triangles), preset.shapes)
