@@ -96,9 +96,9 @@ def compare(config: LodBenchmarkConfig) -> None:
     methods: dict[str, Callable[[Part, int], Faces]] = {"ours": ours, "ours, positions only": shape_only}
     if importlib.util.find_spec("fast_simplification"):
         methods["fast-simplification"] = peer
-    heads = (("part", "<10"), ("triangles", ">9"), ("method", "<21"), ("95 % mm", ">8"), ("most", ">6"))
-    heads += (("texture", ">8"), ("shapes", ">7"), ("ms", ">5"))
-    print(" ".join(format(word, width) for word, width in heads))
+    words = ("part", "triangles", "method", "95 % mm", "most", "texture", "shapes", "ms")
+    widths = ("<10", ">9", "<21", ">8", ">6", ">8", ">7", ">5")
+    print(" ".join(format(word, width) for word, width in zip(words, widths, strict=True)))
     for part in (p for p in avatar.parts if p.name in config.parts):
         for share in config.shares:
             count = round(share * len(part.mesh.faces))
