@@ -40,6 +40,8 @@ SEALED = (
 """Beginnings of the names of actions that leave the lips closed."""
 SMALLEST = 2e-5
 """Metres that are not worth another round."""
+ROUND = np.array([1.0, 6.0, 15.0, 20.0, 15.0, 6.0, 1.0]) / 64
+"""Weights of neighbouring columns in a correction."""
 ROUNDS = 6
 """Passes of measuring and closing; a vertex lies between columns, so one pass leaves a little."""
 FADE = 0.006
@@ -98,7 +100,7 @@ def meet(template: Template, vertices: np.ndarray) -> None:
     lips = _lips(template)
     for _ in range(ROUNDS):
         gap = openings(template, vertices) + OVERLAP
-        vertices[lips.vertices, 1] += lips.share * _at(lips, np.maximum(gap, 0.0))
+        vertices[lips.vertices, 1] += lips.share * _at(lips, _spread(np.maximum(gap, 0.0)))
 
 
 def settle(template: Template, vertices: np.ndarray, deltas: np.ndarray, moving: np.ndarray) -> None:
@@ -124,10 +126,16 @@ def settle(template: Template, vertices: np.ndarray, deltas: np.ndarray, moving:
         for _ in range(ROUNDS):
             part = _wider(np.maximum(overlaps(template, posed) - allowed, 0.0))
             if name.startswith(SEALED):
-                part = part - np.maximum(openings(template, posed) + OVERLAP, 0.0)
+                part = part - _wider(np.maximum(openings(template, posed) + OVERLAP, 0.0))
             if np.abs(part).max() < SMALLEST:
                 break
             posed[lips.vertices, 1] -= lips.share * _at(lips, part)
+        for _ in range(ROUNDS if name.startswith(SEALED) else 0):
+            # a sealed mouth matters more than how deep lips press into each other
+            gap = np.maximum(openings(template, posed) + OVERLAP, 0.0)
+            if gap.max() < SMALLEST:
+                break
+            posed[lips.vertices, 1] += lips.share * _at(lips, _spread(gap))
         return posed[lips.vertices, 1] - before
 
     def settle_alone() -> None:
@@ -148,11 +156,15 @@ def settle(template: Template, vertices: np.ndarray, deltas: np.ndarray, moving:
     settle_alone()
 
 
+def _spread(amount: np.ndarray) -> np.ndarray:
+    """The largest value of each of `COLUMNS` and its neighbours."""
+    padded = np.pad(amount, 1, mode="edge")
+    return np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+
+
 def _wider(amount: np.ndarray) -> np.ndarray:
-    """Values of `COLUMNS` spread to their neighbours and rounded off."""
-    padded = np.pad(amount, 2, mode="edge")
-    most = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
-    return 0.25 * most[:-2] + 0.5 * most[1:-1] + 0.25 * most[2:]
+    """Values of `COLUMNS` spread to their neighbours and rounded off, so that no column stands out."""
+    return np.convolve(np.pad(_spread(amount), 3, mode="edge"), ROUND, mode="valid")
 
 
 def _at(lips: _Lips, amount: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ AROUND, DOWN = 46, 30
 ORIGIN = np.array([0.0, 1.535, 0.070])
 SIDE = np.radians(104)
 TOP, BOTTOM = np.radians(30), np.radians(-72)
-LIFT = 0.0003
+LIFT = 0.0007
 """Height of the shell over the skin, metres."""
 ROOTS = {"moustache": 230, "goatee": 380, "full": 490}
 """Ribbons of each style."""
