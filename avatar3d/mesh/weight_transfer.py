@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
+from avatar3d.errors import InputError
 from avatar3d.mesh.laplacian import cotangents
 from avatar3d.mesh.normals import weld_by_position
 
@@ -28,7 +29,7 @@ PASSES, PACE = 10, 0.2
 """Smoothing sweeps around what was not matched, and the share of the neighbors' mean in each."""
 
 
-class WeightTransferError(ValueError):
+class WeightTransferError(InputError, ValueError):
     """A mesh that weights can not be transferred to, with the fault and the remedy in its message."""
 
 

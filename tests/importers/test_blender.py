@@ -55,7 +55,7 @@ def test_round_trip(imported):
             nearest = same_places(part, back[part.name], case.path.name)
             ours, theirs = (joint_weights(p.skin, a) for p, a in ((part, case.avatar), (back[part.name], again)))
             for joint, weights in ours.items():
-                seen = theirs.get(joint, np.zeros(len(nearest)))[nearest]
+                seen = theirs[joint][nearest] if joint in theirs else np.zeros(len(nearest))
                 np.testing.assert_allclose(
                     seen, weights, atol=1e-2, err_msg=f"{case.path.name}: {part.name}, {joint}"
                 )
