@@ -25,6 +25,9 @@ AGE_ANCHORS = (
 )  # fmt: skip
 """Years to anny's age (0 baby, 1/3 child, 2/3 young, 1 old), set so that children have the usual heights."""
 
+GRAIN = 1e-7
+"""Metres to which the phenotype's offsets are rounded."""
+
 ANCHORS = (
     ("race", 3), ("gender", 2), ("age", 5), ("muscle", 3), ("weight", 3), ("height", 2), ("proportions", 2),
     ("cupsize", 3), ("firmness", 3),
@@ -63,9 +66,10 @@ def shape_body(spec: AvatarSpec) -> ShapedBody:
 
 def rest_points(template: Template, phenotype: dict[str, float], local: dict[str, float]) -> Float[Tensor, "N 3"]:
     """Vertices and bone heads for anny's own inputs, in the avatar frame, not yet put on the ground."""
-    weights = phenotype_weights(template, phenotype) @ template.projection
+    weights = phenotype_weights(template, phenotype).double() @ template.projection.double()
     points = torch.cat([template.vertices, template.bone_heads])
-    points = points + torch.einsum("b,bnc->nc", weights, template.basis)
+    moved = torch.einsum("b,bnc->nc", weights, template.basis.double())
+    points = points + (moved / GRAIN).round().mul(GRAIN).float()  # no trace of the order in which threads add
     for label, amount in local.items():
         shapes = template.local[template.local_names.index(label)]
         points = points + abs(amount) * shapes[0 if amount >= 0 else 1]
