@@ -30,7 +30,8 @@ from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Avatar, Skin
 
 LEAST = {"shoulder": 0.43, "elbow": 0.58, "wrist": 0.62, "hip": 0.63, "knee": 0.65, "ankle": 0.92}
-"""Share of its volume that a limb joint keeps in the worst of the 120 poses."""
+"""Share of its volume that a limb joint keeps in the worst of the 120 poses: just below what this man shows, so
+that it gets no worse. The shoulder's is no good figure."""
 LEAST_TWISTED = {"forearm": 0.55, "upper arm": 0.62, "shoulder": 0.80, "thigh": 0.85}
 """Share of its cross-section that a limb keeps where it is twisted most; twist joints are for files that ask."""
 
