@@ -167,6 +167,34 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class TriPlane:
+    """A field of R x R features of C channels on each of three planes through a box (Chan et al. 2022, EG3D).
+
+    Planes are XY, XZ and YZ, in this order; the first axis of a name runs along the columns, the second along
+    the rows, from the low to the high bound. A cell's feature sits at its center, in the warped coordinates of
+    `fields.triplane`.
+    """
+
+    planes: Float[Tensor, "3 C R R"]
+    bounds: Float[Tensor, "2 3"]
+    """Low and high corner of the box, metres."""
+    decoder: str
+    """Name of the weights that turn features into surfaces and colors."""
+
+
+@dataclass(frozen=True)
+class FieldSample:
+    """What a field is at N points."""
+
+    distance: Float[Tensor, " N"]
+    """To the surface, metres; negative inside."""
+    rgb: Float[Tensor, "N 3"]
+    """Material color, sRGB."""
+    logits: Float[Tensor, "N K"]
+    """Of the part kinds: the label in a `Render` is 1 + the index of the largest."""
+
+
+@dataclass(frozen=True)
 class Camera:
     """A pinhole camera with OpenCV axes: x right, y down, z forward; pixel centres at +0.5."""
 
