@@ -17,7 +17,8 @@ LAYERS = (
     ("pictures",),
     ("film",),
     ("source", "delivery"),
-    ("pipeline", "cascade"),
+    ("cascade",),
+    ("pipeline",),
     ("console", "commands", "doctor"),
     ("cli",),
 )

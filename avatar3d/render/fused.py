@@ -6,18 +6,18 @@ Nothing here calls torch between the scene and the pixels, so that frames can be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from avatar3d.render.color import KNEE, srgb_to_linear
+from avatar3d.render.color import KNEE, linear_to_srgb, srgb_to_linear
 from avatar3d.render.kernels import face_range, rasterize_band
-from avatar3d.render.lights import Lights
+from avatar3d.render.lights import Lights, material_light
 from avatar3d.render.rasterize import as_array, cutoff_jitter, run_bands
-from avatar3d.render.scene import BARELY_SEEN, Scene, draw_order
+from avatar3d.render.scene import BARELY_SEEN, Scene, draw_order, solid_cutoffs
 from avatar3d.render.shading import ENAMEL_GLOW, SKIN_WRAP
 from avatar3d.render.shading_kernel import encode_rows, resolve_rows
 from avatar3d.render.textures import STRETCH
@@ -140,7 +140,7 @@ def draw(
         samples, seen.solid_face, seen.solid_depth, seen.layer_face, seen.layer_depth, seen.homogeneous,
         arrays.attributes, arrays.faces, arrays.face_mesh, seen.side, arrays.factors, *arrays.texels, seen.rows,
         as_array(camera.T_world_camera[:3, 3], np.float64), np.array(lamps, np.float64).reshape(-1, 8),
-        np.array([*lights.sky, *lights.ground]), reach, depth, (samples // 2 + 0.5) / samples,
+        np.array([*lights.sky, *lights.ground, lights.mirror]), reach, depth, (samples // 2 + 0.5) / samples,
         UPSAMPLE_DEPTH * arrays.diagonal, MERGE_DEPTH * arrays.diagonal, KNEE, np.array(SKIN_WRAP),
         ENAMEL_GLOW, light,
     )  # fmt: skip
@@ -152,6 +152,50 @@ def draw(
     rgb = np.empty((camera.height, camera.width, 3), np.float32)
     run_bands(lambda begin, end: encode_rows(begin, end, light, behind, rgb), camera.height, workers)
     return rgb, light[..., 3]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a camera sees of a scene at its pixels' centers, without light."""
+
+    albedo: Float[np.ndarray, "H W 3"]
+    """Material colors, sRGB; 0 where nothing is."""
+    depth: Float[np.ndarray, "H W"]
+    """Along the camera's z axis, metres; inf where nothing is."""
+    labels: Int[np.ndarray, "H W"]
+    """1 + index into `PART_KINDS`; 0 where nothing is."""
+    position: Float[np.ndarray, "H W 3"]
+    normal: Float[np.ndarray, "H W 3"]
+    """World frame; without meaning where nothing is."""
+
+
+def look(arrays: SceneArrays, camera: Camera) -> Look:
+    """Material colors, depth and labels: what data sets of points are made of. One thread.
+
+    Blended surfaces that are mostly opaque count as solid in depth and labels, as in `render_meshes`.
+    """
+    colors, _ = draw(arrays, camera, material_light(), None, 1, False, False)
+    scene = arrays.scene
+    as_solid = replace(
+        arrays,
+        solid=np.concatenate([arrays.solid, arrays.blended]),
+        blended=arrays.blended[:0],
+        alpha_cutoff=as_array(solid_cutoffs(scene), np.float64)[arrays.face_mesh],
+    )
+    seen = _see(as_solid, camera, 1, 0, 1)
+    labels = np.where(seen.solid_face >= 0, as_array(scene.labels, np.int64)[arrays.face_mesh[seen.solid_face]], 0)
+    position, normal = (np.empty((camera.height, camera.width, 3), np.float32) for _ in range(2))
+    seen_rows(
+        0, camera.height, 1, seen.solid_face, seen.solid_depth, seen.homogeneous, arrays.attributes, arrays.faces,
+        seen.side, position, normal, np.empty((camera.height, camera.width), np.float32),
+    )  # fmt: skip
+    return Look(_unlit(colors), seen.solid_depth, labels, position, normal)
+
+
+def _unlit(colors: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
+    """sRGB colors under `material_light` as material colors."""
+    linear = srgb_to_linear(torch.from_numpy(colors)) / KNEE
+    return linear_to_srgb(linear.clamp(0, 1)).numpy()
 
 
 def _see(arrays: SceneArrays, camera: Camera, samples: int, layers: int, workers: int) -> _Samples:

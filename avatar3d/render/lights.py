@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from avatar3d.camera import orbit_angles
+from avatar3d.render.color import KNEE
 from avatar3d.structures import Camera
 
 Color = tuple[float, float, float]
@@ -31,6 +32,8 @@ class Lights:
     lights: tuple[Light, ...]
     sky: Color = (0.3, 0.3, 0.3)
     ground: Color = (0.15, 0.15, 0.15)
+    mirror: float = 1.0
+    """1, or 0 for surfaces that mirror and shade nothing: with equal sky and ground these show material colors."""
 
 
 def _direction(azimuth: float, elevation: float) -> tuple[float, float, float]:
@@ -76,5 +79,10 @@ def ring_lights() -> Lights:
 
 
 def ambient_only(level: float = 1.0) -> Lights:
-    """The same light from everywhere: shows material colors as they are."""
+    """The same light from everywhere: shows material colors nearly as they are."""
     return Lights((), (level,) * 3, (level,) * 3)
+
+
+def material_light() -> Lights:
+    """Shows material colors times `KNEE`, which the tone curve leaves as they are."""
+    return Lights((), (KNEE,) * 3, (KNEE,) * 3, mirror=0.0)

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from avatar3d.render.color import linear_to_srgb, srgb_to_linear, tone_map
+from avatar3d.render.color import KNEE, linear_to_srgb, srgb_to_linear, tone_map
 from avatar3d.render.fused import draw, scene_arrays
-from avatar3d.render.lights import Lights, studio_lights
+from avatar3d.render.lights import Lights, material_light, studio_lights
 from avatar3d.render.rasterize import Fragments, rasterize, thread_count
 from avatar3d.render.scene import (
     BARELY_SEEN,
@@ -70,6 +70,18 @@ def render_meshes(
             scene, camera, lights, background, samples, shadows, occlusion, blend_layers, center.seen
         )
     return Render(rgb, alpha, center.depth, center.normal, center.labels, center.uv)
+
+
+def render_albedo(
+    meshes: Sequence[LabelledMesh] | Scene,
+    camera: Camera,
+    background: tuple[float, float, float] | None = BACKDROP,
+    samples: int = 2,
+) -> Render:
+    """As `render_meshes`, but with material colors: no light, no shade, no highlights."""
+    bare = render_meshes(meshes, camera, material_light(), None, samples, shadows=False, occlusion=False)
+    light = srgb_to_linear(bare.rgb) / KNEE
+    return dataclasses.replace(bare, rgb=_compose(light * bare.alpha[..., None], bare.alpha, background))
 
 
 def uses_kernels(scene: Scene) -> bool:

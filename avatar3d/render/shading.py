@@ -83,9 +83,9 @@ def shade(
     to_eye = _unit(eye[:, None] - s.position)
     n_v = _dot(s.normal, to_eye).clamp_min(1e-3)
     specular_color = 0.04 + (s.albedo - 0.04) * s.metallic
-    diffuse_color = s.albedo * (1 - s.metallic)
+    diffuse_color = s.albedo * (1 - lights.mirror * s.metallic)
     glow = ENAMEL_GLOW * s.enamel
-    sky_share = visible[0] * s.occlusion
+    sky_share = (visible[0] * s.occlusion).clamp_min(1 - lights.mirror)
     filled = _filled(sky_share + glow * (1 - sky_share), diffuse_color)
     color = _ambient(s, lights, to_eye, n_v, diffuse_color, specular_color, sky_share, filled)
     hairy = s.hair.nonzero()[:, 0]
@@ -127,7 +127,7 @@ def _ambient(
     horizon = 0.5 + 0.5 * (reflected_y * (3 - 2 * s.roughness)).clamp(-1, 1)
     irradiance = ground + (sky - ground) * (0.5 + 0.5 * s.normal[1])
     mirror = (ground + (sky - ground) * horizon) * (share * share)
-    reflected = _environment_reflectance(specular, s.roughness, n_v)
+    reflected = lights.mirror * _environment_reflectance(specular, s.roughness, n_v)
     return diffuse * (1 - reflected) * irradiance * filled + reflected * mirror
 
 

@@ -122,7 +122,8 @@ def _light_surface(
     nx, ny, nz = _unit(a[7], a[8], a[9])
     vx, vy, vz = _unit(eye[0] - a[4], eye[1] - a[5], eye[2] - a[6])
     n_v = max(nx * vx + ny * vy + nz * vz, 1e-3)
-    share, roughness, metallic = a[16] * reach[0], a[17], a[18]
+    mirror = ambient[6]
+    share, roughness, metallic = max(a[16] * reach[0], 1 - mirror), a[17], a[18]
     inside = share + glow * (1 - share)
     r0 = 1 - roughness
     a004 = min(r0 * r0, math.exp(-6.432405792 * n_v)) * r0 + (0.0425 - 0.0275 * roughness)
@@ -134,12 +135,12 @@ def _light_surface(
     for c in range(3):
         albedo = a[13 + c]
         specular[c] = 0.04 + (albedo - 0.04) * metallic
-        diffuse[c] = albedo * (1 - metallic)
+        diffuse[c] = albedo * (1 - mirror * metallic)
         filled = (inside * (2.0404 * diffuse[c] - 0.3324) + (0.6417 - 4.7951 * diffuse[c])) * inside
         filled = max(inside, (filled + (2.7552 * diffuse[c] + 0.6903)) * inside)
         fill[c] = math.log(max(filled, 1e-6))
         sky, ground = ambient[c], ambient[3 + c]
-        reflected = max(specular[c] * env_scale + env_offset, 0.0)
+        reflected = mirror * max(specular[c] * env_scale + env_offset, 0.0)
         color[c] = diffuse[c] * (1 - reflected) * (ground + (sky - ground) * up) * filled
         color[c] += reflected * (ground + (sky - ground) * horizon) * share * share
     dimming = math.log(max(share, 1e-6))
@@ -204,8 +205,8 @@ def resolve_rows(
     """Linear, tone-mapped, premultiplied color and alpha out[y, x, :4] of the pixel rows [begin, end).
 
     `layer_*` are blended fragments in front of the solid ones, nearest first. `lights` has rows (direction 3,
-    color 3, angle, channel of its shadow or -1), `ambient` sky 3 and ground 3. `reach_image[r, c]` belongs to the
-    image point (c, r) + reach_place, in pixels. Samples are lit together within the depth `merge`.
+    color 3, angle, channel of its shadow or -1), `ambient` sky 3, ground 3 and mirror. `reach_image[r, c]`
+    belongs to the image point (c, r) + reach_place, in pixels. Samples are lit together within the depth `merge`.
     """
     layers = layer_face.shape[0]
     most = samples * samples * (layers + 1)
