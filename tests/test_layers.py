@@ -29,6 +29,8 @@ DOORS = {
     "imageio_ffmpeg": {"avatar3d/render/clips.py", "avatar3d/doctor.py"},
     "imageio": set(),
     "trimesh": {"avatar3d/render/load.py"},
+    "skimage": {"avatar3d/mesh/extract.py"},
+    "xatlas": {"avatar3d/mesh/unwrap.py"},
     "pxr": {"avatar3d/export/usd.py"},
     "bpy": {"avatar3d/export/blender_fbx.py"},
     "transformers": {"scripts/compile_words.py"},

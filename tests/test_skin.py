@@ -16,7 +16,8 @@ from avatar3d.engine.eyes import IRIS_SHARE, TEXTURE, eye_texture, make_eyes
 from avatar3d.engine.skin import make_skin, skin_material
 from avatar3d.engine.skin_canvas import MASKS, RELIEF, SIZE, Canvas, body_canvas, head_canvas, head_layout
 from avatar3d.engine.skin_tone import GAMMA, XYZ_TO_RGB, lab_of, skin_tone
-from avatar3d.engine.texels import spots, texels_of, value_noise
+from avatar3d.engine.texels import spots, value_noise
+from avatar3d.mesh.texels import texels_of
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Part
 

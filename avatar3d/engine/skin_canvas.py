@@ -15,8 +15,9 @@ from avatar3d.body.shape import ShapedBody, shape_body
 from avatar3d.body.template import ASSETS, TemplateError, load_masks
 from avatar3d.engine import skin_face
 from avatar3d.engine.skin_face import ramp
-from avatar3d.engine.texels import Texels, texels_of, value_noise
+from avatar3d.engine.texels import value_noise
 from avatar3d.mesh.normals import vertex_normals
+from avatar3d.mesh.texels import Texels, texels_of
 from avatar3d.spec import AvatarSpec
 
 SIZE = 1024
