@@ -42,11 +42,11 @@ def make_example(spec: AvatarSpec, generator: np.random.Generator) -> dict[str, 
     (2, H, W, 4) uint8, their last channel coverage; `picture_labels` (2, H, W) uint8; `bounds` (2, 3) float32.
     """
     bust = build_bust(spec)
-    seen = see_surface(bust)
+    scene = compile_scene(labelled(bust.parts))
+    seen = see_surface(scene, bust.bounds)
     points = choose_points(seen, generator)
     truth = label_points(seen, points)
     low, high = seen.bounds
-    scene = compile_scene(labelled(bust.parts))
     pictures, labels = zip(*(_picture(scene, bust.bounds, azimuth) for azimuth in PICTURES), strict=True)
     on = generator.choice(len(seen.areas), SURFACE_POINTS, p=seen.areas / seen.areas.sum())
     return {

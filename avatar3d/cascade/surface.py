@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from avatar3d.camera import orbit
-from avatar3d.engine.bust import Bust
 from avatar3d.fields.triplane import WARP_CENTER
 from avatar3d.render.fused import Look, look, scene_arrays
-from avatar3d.render.scene import compile_scene, labelled
+from avatar3d.render.scene import Scene
 from avatar3d.structures import PART_KINDS, Camera
 
 ELEVATIONS = {-25.0: 6, 6.0: 8, 40.0: 5, 78.0: 1}
@@ -70,11 +70,11 @@ class Surface:
         return cKDTree(self.positions, balanced_tree=False, compact_nodes=False)
 
 
-def see_surface(bust: Bust) -> Surface:
-    """Look at a bust from all around."""
-    arrays = scene_arrays(compile_scene(labelled(bust.parts)))
-    seen = [(camera, look(arrays, camera)) for camera in _cameras(bust)]
-    bounds = bust.bounds.numpy()
+def see_surface(scene: Scene, box: Float[Tensor, "2 3"]) -> Surface:
+    """Look at what a box around a bust holds from all around."""
+    arrays = scene_arrays(scene)
+    seen = [(camera, look(arrays, camera)) for camera in _cameras(box)]
+    bounds = box.numpy()
     columns = [_points(camera, view, bounds) for camera, view in seen]
     positions, normals, colors, labels, areas = (np.concatenate(column) for column in zip(*columns, strict=True))
     views = tuple((camera, view.depth) for camera, view in seen)
@@ -85,8 +85,8 @@ def see_surface(bust: Bust) -> Surface:
     return Surface(positions[kept], normals[kept], colors[kept], labels[kept], areas[kept], views, bounds)
 
 
-def _cameras(bust: Bust) -> list[Camera]:
-    low, high = bust.bounds
+def _cameras(box: Float[Tensor, "2 3"]) -> list[Camera]:
+    low, high = box
     middle, half = (low + high) / 2, (high - low) / 2
     face = middle + half * torch.tensor(WARP_CENTER)
     size = float(half.norm())
