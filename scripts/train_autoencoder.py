@@ -2,8 +2,8 @@
 
     cd outputs/ae
     python scripts/train_autoencoder.py --part joint --data ../bust --out joint
-    python scripts/train_autoencoder.py --part decoder --data ../bust --out decoder --start joint/average.safetensors
-    python scripts/train_autoencoder.py --part export --start decoder/average.safetensors
+    python scripts/train_autoencoder.py --part decoder --data ../bust --out dec --start joint/average.safetensors
+    python scripts/train_autoencoder.py --part export --start dec/average.safetensors
 
 `joint` trains everything end to end. `decoder` keeps the encoder, and with it the latents, and trains what reads
 them: a diffusion over the latents can be trained at the same time. The same command resumes exactly.
@@ -11,9 +11,8 @@ them: a diffusion over the latents can be trained at the same time. The same com
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -27,9 +26,9 @@ from avatar3d.cascade.busts import Busts, load_busts
 from avatar3d.cascade.charts import chart_tensor
 from avatar3d.cascade.points_loss import draw_points, points_loss, total_variation
 from avatar3d.cascade.training import Schedule, step_generator, train
-from avatar3d.weights import load_state, load_tensors, save_tensors, weights_path
+from avatar3d.cascade.weights import AUTOENCODER_KIND, save_autoencoder
+from avatar3d.weights import load_state, load_tensors
 
-KIND = "avatar3d.autoencoder"
 ARRAYS = ("points", "distance", "colors", "labels", "charts")
 
 
@@ -65,11 +64,18 @@ def main(config: Config) -> None:
     torch.manual_seed(config.seed)
     model = AutoEncoder(config.model).to(config.device)
     if config.start:
-        load_state(model, load_tensors(config.start, KIND)[0], config.start)
+        load_state(model, load_tensors(config.start, AUTOENCODER_KIND)[0], config.start)
     if config.part == "decoder":
         model.encoder.requires_grad_(False)
     print(f"{len(busts)} avatars, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
-    train(model, loss_of(model, busts, config), config.schedule, config.out, KIND, held_out_of(busts, config))
+    train(
+        model,
+        loss_of(model, busts, config),
+        config.schedule,
+        config.out,
+        AUTOENCODER_KIND,
+        held_out_of(busts, config),
+    )
 
 
 def loss_of(model: AutoEncoder, busts: Busts, config: Config):
@@ -112,10 +118,8 @@ def held_out_of(busts: Busts, config: Config):
 def export(config: Config) -> None:
     """The weights as float16, ready to ship."""
     assert config.start, "--part export needs --start"
-    tensors, _ = load_tensors(config.start, KIND)
-    path = weights_path("autoencoder.safetensors")
-    metadata = {"type": KIND, "version": "1", "config": json.dumps(asdict(config.model))}
-    save_tensors(path, {name: t.half() for name, t in tensors.items()}, metadata)
+    tensors, _ = load_tensors(config.start, AUTOENCODER_KIND)
+    path = save_autoencoder(tensors, config.model)
     print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 

@@ -39,7 +39,8 @@ class BaseConfig:
 class BaseDenoiser(nn.Module):
     """(x_t, t, mean, condition) -> v-prediction (Salimans and Ho 2022) of normalized residuals, (B, 3, L, 16, 16).
 
-    `mean` are the regression's normalized latents, which the residual belongs to.
+    `mean` are the regression's normalized latents, which the residual belongs to; `condition` is from `given`,
+    or None for the unconditional model.
     """
 
     def __init__(self, config: BaseConfig) -> None:
@@ -68,19 +69,24 @@ class BaseDenoiser(nn.Module):
         x: Float[Tensor, "B 3 L R R"],
         t: Float[Tensor, " B"],
         mean: Float[Tensor, "B 3 L R R"],
-        condition: Float[Tensor, "B D"] | None,
+        condition: Float[Tensor, "B E"] | None,
     ) -> Float[Tensor, "B 3 L R R"]:
         angles = t[:, None] * torch.exp2(torch.arange(16, device=x.device) * 0.5) * math.pi
-        given = x.new_zeros(len(x), self.config.condition + 1)
-        if condition is not None:
-            given = torch.cat([condition, torch.ones_like(condition[:, :1])], dim=1)
-        e = self.embed(self.time(torch.cat([angles.sin(), angles.cos()], 1)) + self.condition(given))
+        if condition is None:
+            condition = x.new_zeros(len(x), self.config.condition + 1)
+        e = self.embed(self.time(torch.cat([angles.sin(), angles.cos()], 1)) + self.condition(condition))
         h = self.down(self.enter(torch.cat([x, mean], dim=2)), e)
         low = halved(h)
         for block in self.middle:
             low = block(low, e)
         h = self.up(torch.cat([doubled(low), h], dim=2), e)
         return self.leave(nn.functional.silu(self.norm(h)))
+
+
+def given(vectors: Float[Tensor, "B D"], kept: Float[Tensor, "B 1"] | None = None) -> Float[Tensor, "B E"]:
+    """Spec vectors as conditions: those with `kept` 0 are left out, which the last entry tells."""
+    kept = torch.ones_like(vectors[:, :1]) if kept is None else kept
+    return torch.cat([vectors * kept, kept], dim=1)
 
 
 def expected(v: Tensor, x: Tensor, t: Tensor) -> Tensor:
@@ -126,7 +132,7 @@ class Base:
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             times = t.to(x).expand(len(x))
-            v = self.denoiser(x, times, normalized, vectors)
+            v = self.denoiser(x, times, normalized, given(vectors))
             if guidance != 1.0:
                 v = guide(v, self.denoiser(x, times, normalized, None), guidance)
             return expected(v, x, times)

@@ -21,7 +21,9 @@ class Regression:
     """
 
     examples: Float[Tensor, "N D"]
-    weights: Float[Tensor, "N M"]
+    weights: Float[Tensor, "N K"]
+    basis: Float[Tensor, "K M"]
+    """Principal components of the latents, orthonormal."""
     mean: Float[Tensor, " M"]
     center: Float[Tensor, " D"]
     scale: float
@@ -29,7 +31,7 @@ class Regression:
 
     def __call__(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B M"]:
         kernel = _kernel(x - self.center, self.examples, self.scale, self.degree)
-        return self.mean + kernel @ self.weights
+        return self.mean + kernel @ self.weights @ self.basis
 
 
 def _kernel(x: Tensor, y: Tensor, scale: float, degree: int) -> Float[Tensor, "B N"]:
@@ -38,7 +40,11 @@ def _kernel(x: Tensor, y: Tensor, scale: float, degree: int) -> Float[Tensor, "B
 
 
 def fit(
-    x: Float[Tensor, "N D"], y: Float[Tensor, "N M"], degree: int = 2, penalties: tuple[float, ...] = PENALTIES
+    x: Float[Tensor, "N D"],
+    y: Float[Tensor, "N M"],
+    degree: int = 2,
+    components: int = 160,
+    penalties: tuple[float, ...] = PENALTIES,
 ) -> tuple[Regression, Float[Tensor, "N M"]]:
     """The regression with the penalty of the least leave-one-out error, and its leave-one-out predictions.
 
@@ -48,7 +54,9 @@ def fit(
     examples = x - center
     scale = float(examples.square().sum(1).mean())
     values, vectors = torch.linalg.eigh(_kernel(examples, examples, scale, degree).double())
-    rotated = vectors.T @ (y - mean).double()
+    basis = torch.linalg.svd(y - mean, full_matrices=False).Vh[:components]
+    target = (y - mean) @ basis.T
+    rotated = vectors.T @ target.double()
     best: tuple[float, Tensor, Tensor] | None = None
     for penalty in penalties:
         inverse = 1.0 / (values.clamp_min(0.0) + penalty)
@@ -60,4 +68,5 @@ def fit(
             best = (error, weights, left_out)
     assert best is not None
     _, weights, left_out = best
-    return Regression(examples, weights.to(x), mean, center, scale, degree), y - left_out.to(y)
+    regression = Regression(examples, weights.to(x), basis, mean, center, scale, degree)
+    return regression, mean + (target - left_out.to(y)) @ basis
