@@ -80,4 +80,5 @@ def copying(samples: Features, training: Features, held_out: Features) -> Copyin
     own, nearest = tree.query(samples)
     usual, _ = tree.query(held_out)
     near = float((own < np.quantile(usual, 0.05)).mean())
-    return Copying(float(np.median(own) / np.median(usual)), near, nearest)
+    ratio = float(np.median(own) / max(np.median(usual), 1e-12))
+    return Copying(ratio, near, nearest)

@@ -149,6 +149,22 @@ def accuracy(judge: Judge, pictures: Float[Tensor, "B 3 H W"], specs: Sequence[A
 
 
 @torch.no_grad()
+def verdicts(judge: Judge, pictures: Float[Tensor, "B 3 H W"]) -> list[AvatarSpec]:
+    """What the judge sees: specs of which `CHOICES` and `NUMBERS` mean something, the rest is default."""
+    found = []
+    for part in as_input(pictures).split(64):
+        logits, numbers = judge(part)
+        answers = torch.stack([own.argmax(1) for own in logits], 1).tolist()
+        for row, shares in zip(answers, numbers.clamp(0, 1).tolist(), strict=True):
+            values: dict = {name: _options()[name][k] for name, k in zip(CHOICES, row, strict=True)}
+            for name, share in zip(NUMBERS, shares, strict=True):
+                low, high = _range(name)
+                values[name] = low + share * (high - low)
+            found.append(AvatarSpec(**values))
+    return found
+
+
+@torch.no_grad()
 def embeddings(judge: Judge, pictures: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
     """Features of pictures of any size for Frechet distance, diversity and nearest neighbors."""
     return torch.cat([judge.embed(part) for part in as_input(pictures).split(64)])
