@@ -45,7 +45,7 @@ FLAT = 0.005
 """Up to so far from a surface point the distance is that from its tangent plane, metres."""
 
 
-Views = tuple[tuple[Camera, Float[np.ndarray, "H W"]], ...]
+Views = tuple[tuple[Camera, Float[np.ndarray, "_ _"]], ...]
 
 
 @dataclass(frozen=True)
