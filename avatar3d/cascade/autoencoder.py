@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from avatar3d.cascade.blocks import PlaneBlock, PlaneConv, PlaneNorm, doubled, halved
+from avatar3d.cascade.blocks import PlaneBlock, PlaneConv, PlaneNorm, bilinear, doubled, halved
 from avatar3d.cascade.charts import CHART_CHANNELS
 from avatar3d.fields.decoder import Decoder, DecoderConfig
 
@@ -44,6 +44,7 @@ class Encoder(nn.Module):
             [PlaneBlock(middle, coarse, mixing=True), PlaneBlock(coarse, coarse, mixing=True)]
         )
         self.norm, self.leave = PlaneNorm(coarse), PlaneConv(coarse, 2 * config.latent, 1)
+        self.direct = _linear(CHART_CHANNELS, config.latent)
 
     def forward(
         self, charts: Float[Tensor, "B 3 S H H"]
@@ -53,11 +54,16 @@ class Encoder(nn.Module):
         for block in self.coarse:
             h = block(h)
         mean, log_variance = self.leave(nn.functional.silu(self.norm(h))).chunk(2, dim=2)
-        return mean, log_variance.clamp(-12.0, 4.0)
+        blurred = nn.functional.avg_pool2d(charts.flatten(1, 2), charts.shape[-1] // LATENT_SIZE)
+        return mean + self.direct(blurred.unflatten(1, (3, -1))), log_variance.clamp(-12.0, 4.0)
 
 
 class PlaneDecoder(nn.Module):
-    """(B, 3, L, 16, 16) latents -> (B, 3, C, 64, 64) planes, around a learned mean plane."""
+    """(B, 3, L, 16, 16) latents -> (B, 3, C, 64, 64) planes, around a learned mean plane.
+
+    Beside the network, whose normalizations forget levels, the latents enter the planes linearly: so colors of
+    large areas are right early.
+    """
 
     def __init__(self, config: AutoEncoderConfig) -> None:
         super().__init__()
@@ -70,6 +76,7 @@ class PlaneDecoder(nn.Module):
         self.to_middle = PlaneBlock(coarse, middle, mixing=True)
         self.to_fine = PlaneBlock(middle, fine)
         self.norm, self.leave = PlaneNorm(fine), PlaneConv(fine, config.field.channels)
+        self.direct = _linear(config.latent, config.field.channels)
         self.base = nn.Parameter(torch.zeros(3, config.field.channels, PLANE_SIZE, PLANE_SIZE))
 
     def forward(self, latents: Float[Tensor, "B 3 L 16 16"]) -> Float[Tensor, "B 3 C 64 64"]:
@@ -78,7 +85,16 @@ class PlaneDecoder(nn.Module):
             h = block(h)
         h = self.to_middle(doubled(h))
         h = self.to_fine(doubled(h))
-        return self.base + self.leave(nn.functional.silu(self.norm(h)))
+        blurred = bilinear(self.direct(latents), PLANE_SIZE)
+        return self.base + blurred + self.leave(nn.functional.silu(self.norm(h)))
+
+
+def _linear(inputs: int, outputs: int) -> PlaneConv:
+    """One matrix for each plane, zero at the beginning."""
+    layer = PlaneConv(inputs, outputs, 1)
+    nn.init.zeros_(layer.conv.weight)
+    nn.init.zeros_(layer.conv.bias)  # type: ignore[arg-type]
+    return layer
 
 
 class AutoEncoder(nn.Module):
