@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from avatar3d.render.rays import Field
 from torch import Tensor
 
 from avatar3d.cascade.autoencoder import AutoEncoder
@@ -20,6 +19,7 @@ from avatar3d.cascade.weights import load_autoencoder, load_base, load_upsampler
 from avatar3d.conditioning.prompt import sample_from
 from avatar3d.evaluation.busts import Method, Subject
 from avatar3d.fields.decoder import TriPlaneField
+from avatar3d.render.rays import Field
 from avatar3d.spec import spec_to_vector
 from avatar3d.structures import TriPlane
 

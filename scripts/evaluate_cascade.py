@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from avatar3d.render.trace import trace_field
 from cascade_methods import Sampler, build_methods, build_sampler, load_cascade
 
 from avatar3d.engine.bust import build_bust
@@ -47,6 +46,7 @@ from avatar3d.fields.box import bust_camera
 from avatar3d.render.images import contact_sheet, write_png
 from avatar3d.render.meshes import render_albedo
 from avatar3d.render.scene import compile_scene, labelled
+from avatar3d.render.trace import trace_field
 from avatar3d.runs import passport, write_json
 from avatar3d.spec import AvatarSpec
 from avatar3d.weights import weights_path

@@ -23,7 +23,7 @@ from avatar3d.cascade.autoencoder import AutoEncoder, AutoEncoderConfig
 from avatar3d.cascade.base import Base, BaseConfig, BaseDenoiser, given, velocity
 from avatar3d.cascade.busts import load_busts
 from avatar3d.cascade.charts import chart_tensor
-from avatar3d.cascade.regression import fit
+from avatar3d.cascade.regression import fit, relevance_of
 from avatar3d.cascade.training import Schedule, step_generator, train
 from avatar3d.cascade.weights import AUTOENCODER_KIND, BASE_KIND, save_base
 from avatar3d.diffusion.levels import T_MAX, T_MIN
@@ -85,7 +85,8 @@ def encoded(config: Config) -> tuple[Tensor, Tensor]:
 
 def fit_base(latents: Tensor, vectors: Tensor, config: Config) -> tuple[Base, Tensor]:
     """A base with an untrained network, and the leave-one-out means (N, 3, L, 16, 16)."""
-    regression, left_out = fit(vectors, latents.flatten(1))
+    flat = latents.flatten(1)
+    regression, left_out = fit(vectors, flat, relevance=relevance_of(vectors, flat))
     left_out = left_out.view_as(latents)
     torch.manual_seed(config.seed)
     sizes = BaseConfig(latent=latents.shape[2], condition=vectors.shape[1], widths=config.widths)

@@ -14,7 +14,7 @@ from avatar3d.cascade.base import Base, BaseConfig, BaseDenoiser, expected, give
 from avatar3d.cascade.blocks import PlaneBlock, PlaneConv, bilinear, doubled, halved
 from avatar3d.cascade.busts import DataError, load_busts
 from avatar3d.cascade.charts import CHART, SIDE_CHANNELS, chart_tensor, draw_charts
-from avatar3d.cascade.regression import fit
+from avatar3d.cascade.regression import fit, relevance_of
 from avatar3d.cascade.surface import label_points, see_surface
 from avatar3d.cascade.training import Schedule, step_generator, train
 from avatar3d.diffusion.levels import alpha_sigma
@@ -111,6 +111,14 @@ def test_degree_two_knows_products_and_degree_one_does_not():
         float((fit(x, y, degree, 2)[0](new) - true).square().mean() / true.square().mean()) for degree in (1, 2)
     ]
     assert errors[1] < 0.02 < 0.7 < errors[0]
+
+
+def test_relevance_is_that_of_the_numbers_that_matter():
+    x = torch.randn(300, 6) * torch.tensor([1.0, 1, 5, 1, 1, 1])
+    y = torch.stack([x[:, 0] + 0.2 * x[:, 2], x[:, 1]], 1)
+    relevance = relevance_of(x, y) * x.std(0)
+    assert (relevance[[0, 1, 2]] > 1).all()
+    assert (relevance[[3, 4, 5]] < 0.2).all()
 
 
 def test_velocity_and_noise_give_the_clean_latents_back():

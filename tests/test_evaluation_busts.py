@@ -5,12 +5,12 @@ import math
 
 import pytest
 import torch
-from avatar3d.render.trace import trace_field
 
 from avatar3d.evaluation.busts import BUSTS_TYPE, draw, draw_truth, inside, read_subjects, table_row, yardsticks
 from avatar3d.evaluation.judge import Judge, JudgeConfig, verdicts
 from avatar3d.evaluation.surfaces import surface_distance
 from avatar3d.fields.box import bust_camera
+from avatar3d.render.trace import trace_field
 from avatar3d.spec import AvatarSpec, spec_to_json
 from avatar3d.structures import PART_KINDS, FieldSample
 from avatar3d.weights import save_tensors

@@ -26,11 +26,13 @@ class Regression:
     """Principal components of the latents, orthonormal."""
     mean: Float[Tensor, " M"]
     center: Float[Tensor, " D"]
+    relevance: Float[Tensor, " D"]
+    """What each number is multiplied by first."""
     scale: float
     degree: int
 
     def __call__(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B M"]:
-        kernel = _kernel(x - self.center, self.examples, self.scale, self.degree)
+        kernel = _kernel((x - self.center) * self.relevance, self.examples, self.scale, self.degree)
         return self.mean + kernel @ self.weights @ self.basis
 
 
@@ -44,14 +46,17 @@ def fit(
     y: Float[Tensor, "N M"],
     degree: int = 2,
     components: int = 160,
+    relevance: Float[Tensor, " D"] | None = None,
     penalties: tuple[float, ...] = PENALTIES,
 ) -> tuple[Regression, Float[Tensor, "N M"]]:
     """The regression with the penalty of the least leave-one-out error, and its leave-one-out predictions.
 
     Those have a closed form (Allen 1974, PRESS): what the regression says about an example that it did not see.
+    `relevance` (from `relevance_of`) makes numbers count that matter; by default all count as they are.
     """
     center, mean = x.mean(0), y.mean(0)
-    examples = x - center
+    relevance = torch.ones_like(center) if relevance is None else relevance
+    examples = (x - center) * relevance
     scale = float(examples.square().sum(1).mean())
     values, vectors = torch.linalg.eigh(_kernel(examples, examples, scale, degree).double())
     basis = torch.linalg.svd(y - mean, full_matrices=False).Vh[:components]
@@ -68,5 +73,16 @@ def fit(
             best = (error, weights, left_out)
     assert best is not None
     _, weights, left_out = best
-    regression = Regression(examples, weights.to(x), basis, mean, center, scale, degree)
+    regression = Regression(examples, weights.to(x), basis, mean, center, relevance, scale, degree)
     return regression, mean + (target - left_out.to(y)) @ basis
+
+
+def relevance_of(x: Float[Tensor, "N D"], y: Float[Tensor, "N M"]) -> Float[Tensor, " D"]:
+    """How much each number matters to ridge regression, for unit spread: shoes say nothing of a face.
+
+    The length of its weights times its standard deviation, which then divides it (automatic relevance
+    determination, MacKay 1994, in one step).
+    """
+    linear, _ = fit(x, y, degree=1)
+    matters = (linear.examples.T @ linear.weights).norm(dim=1) * x.std(0)
+    return matters / matters.mean() / (x.std(0) + 1e-3)

@@ -40,9 +40,10 @@ def load_autoencoder(path: Path | None = None) -> AutoEncoder:
 def save_base(base: Base) -> Path:
     """Write the shipped file: the regression's weights as they are, all else as float16."""
     r = base.regression
-    regression = {"examples": r.examples, "basis": r.basis, "mean": r.mean, "center": r.center}
+    regression = {"examples": r.examples, "basis": r.basis, "mean": r.mean}
     scales = {"deviation": base.deviation, "spread": base.spread, "latent_center": base.center}
-    tensors = _halves(regression | scales) | {"weights": r.weights}
+    tensors = _halves(regression | scales)
+    tensors |= {"weights": r.weights, "center": r.center, "relevance": r.relevance}
     tensors |= {f"denoiser.{name}": t for name, t in _halves(base.denoiser.state_dict()).items()}
     config = {"sizes": asdict(base.denoiser.config), "scale": r.scale, "degree": r.degree}
     path = weights_path("base.safetensors")
@@ -59,13 +60,13 @@ def load_base(path: Path | None = None) -> Base:
     own = {name.removeprefix("denoiser."): t for name, t in tensors.items() if name.startswith("denoiser.")}
     load_state(denoiser, own, path)
     try:
-        examples, weights, basis, mean, center = (
-            tensors[name].float() for name in ("examples", "weights", "basis", "mean", "center")
-        )
+        fitted = [
+            tensors[name].float() for name in ("examples", "weights", "basis", "mean", "center", "relevance")
+        ]
         scales = [tensors[name].float() for name in ("deviation", "spread", "latent_center")]
     except KeyError as error:
         raise WeightsError(f"{path} lacks the tensor {error}: restore the file") from error
-    regression = Regression(examples, weights, basis, mean, center, values["scale"], values["degree"])
+    regression = Regression(*fitted, values["scale"], values["degree"])
     return Base(regression, *scales, denoiser.eval().requires_grad_(False))
 
 
