@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from avatar3d.render.distance_grid import DistanceGrid, distance_grid, surface_vertices
+from avatar3d.render.distance_grid import TRUST, DistanceGrid, distance_grid, surface_vertices
 from avatar3d.render.field_picture import Seen, compose
 from avatar3d.render.images import to_bytes
 from avatar3d.render.lights import Lights
@@ -79,7 +79,7 @@ def arrive(field: Field, grid: DistanceGrid, rays: Rays) -> Float[Tensor, " N"]:
         found[alive[arrived]] = (t + distance)[arrived].clamp_min(0)
         going = (~arrived).nonzero()[:, 0]
         alive, leave = alive[going], leave[going]
-        t = skip(grid, rays[alive], (t + 0.95 * distance)[going].clamp_min(0), leave)
+        t = skip(grid, rays[alive], (t + 0.95 * distance.clamp_max(TRUST))[going].clamp_min(0), leave)
         inside = (t < leave).nonzero()[:, 0]
         alive, t, leave = alive[inside], t[inside], leave[inside]
     return found
