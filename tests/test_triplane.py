@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from avatar3d.fields.decoder import Decoder, DecoderConfig, TriPlaneField
 from avatar3d.fields.files import TriPlaneFileError, load_triplane, save_triplane
+from avatar3d.fields.gather import gather_rows
 from avatar3d.fields.triplane import PLANE_AXES, from_box, look_up, to_box, unwarp, warp
 from avatar3d.structures import PART_KINDS, TriPlane
 
@@ -78,6 +79,35 @@ def test_gradients_of_the_field_to_points():
         step[axis] = 1e-7
         difference = (field(points + step).distance - field(points - step).distance) / 2e-7
         assert torch.allclose(gradient[:, axis], difference, atol=1e-6)
+
+
+def test_the_kernels_are_the_look_up():
+    """Values and both gradients, inside of the box and outside, with every thread's share."""
+    planes, points = random(3, 5, 9, 9).float(), 1.3 * random(9000, 3, seed=7).float()
+    slopes = random(9000, 15, seed=8).float()
+    results = []
+    for plain in (True, False):
+        inputs = planes.clone().requires_grad_(), points.clone().requires_grad_()
+        if plain:
+            rows = look_up(inputs[0][None], inputs[1][None])[0].permute(2, 0, 1).flatten(1)
+        else:
+            rows = gather_rows(*inputs)
+        results.append((rows.detach(), *torch.autograd.grad((rows * slopes).sum(), inputs)))
+    for expected, got, tolerance in zip(*results, (1e-5, 2e-3, 1e-3), strict=True):
+        assert float(((expected - got).abs() > tolerance).float().mean()) < 1e-3
+        assert float(expected.abs().max()) > 0.5
+
+
+def test_the_field_is_the_same_in_single_and_double_precision():
+    """That is: through the kernels and through `look_up`."""
+    torch.manual_seed(0)
+    decoder, planes = Decoder(DecoderConfig(4, 16)), random(3, 4, 8, 8).float()
+    points = from_box(random(300, 3, seed=9), BOUNDS)
+    single = TriPlaneField(TriPlane(planes, BOUNDS.float(), "test"), decoder)(points.float())
+    double = TriPlaneField(TriPlane(planes.double(), BOUNDS, "test"), decoder.double())(points)
+    assert torch.allclose(single.distance.double(), double.distance, atol=1e-5)
+    assert torch.allclose(single.rgb.double(), double.rgb, atol=1e-4)
+    assert torch.allclose(single.logits.double(), double.logits, atol=1e-4)
 
 
 def test_warp_has_its_inverse_and_keeps_the_box():

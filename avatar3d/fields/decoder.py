@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from avatar3d.fields.gather import gather_rows
 from avatar3d.fields.triplane import look_up, to_box
 from avatar3d.structures import PART_KINDS, FieldSample, TriPlane
 
@@ -48,6 +50,15 @@ class Decoder(nn.Module):
         direct = features[:, :, :3].sum(1)
         return out[:, 0], out[:, 1:4] + RGB_GAIN * direct, out[:, 4:]
 
+    def rows(self, features: Float[Tensor, "N F"]) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"], Tensor]:
+        """The same for (N, 3 C) features, points first: distance, color logits and part logits (N, K)."""
+        linear, silu = nn.functional.linear, nn.functional.silu
+        hidden = silu(linear(features, self.enter.weight[..., 0], self.enter.bias))
+        hidden = silu(linear(hidden, self.middle.weight[..., 0], self.middle.bias))
+        out = linear(hidden, self.leave.weight[..., 0], self.leave.bias)
+        direct = features.unflatten(1, (3, -1))[..., :3].sum(1)
+        return out[:, 0], out[:, 1:4] + RGB_GAIN * direct, out[:, 4:]
+
 
 class TriPlaneField:
     """A tri-plane with its decoder, as a field over world points: call it with (N, 3) metres."""
@@ -66,6 +77,9 @@ class TriPlaneField:
         return 0.5 * float(self.bounds[1, 1] - self.bounds[0, 1])
 
     def __call__(self, points: Float[Tensor, "N 3"]) -> FieldSample:
-        features = look_up(self.triplane.planes[None], to_box(points, self.bounds)[None])
-        distance, colors, logits = self.decoder(features)
+        planes, places = self.triplane.planes, to_box(points, self.bounds)
+        if planes.device.type == "cpu" and planes.dtype == places.dtype == torch.float32:
+            distance, colors, logits = self.decoder.rows(gather_rows(planes, places))
+            return FieldSample(distance * self.unit, colors.sigmoid(), logits)
+        distance, colors, logits = self.decoder(look_up(planes[None], places[None]))
         return FieldSample(distance[0] * self.unit, colors[0].T.sigmoid(), logits[0].T)

@@ -36,18 +36,19 @@ def from_box(points: Float[Tensor, "*B 3"], bounds: Float[Tensor, "2 3"]) -> Flo
 def warp(points: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
     """asinh(gain * (x - center)), scaled so that [-1, 1] maps onto [-1, 1]."""
     center, gain = points.new_tensor(WARP_CENTER), points.new_tensor(WARP_GAIN)
-    low, high = (points.new_tensor(ends) for ends in _ends())
+    low, high = (points.new_tensor(ends) for ends in warp_ends())
     return (torch.asinh(gain * (points - center)) - low) * (2.0 / (high - low)) - 1.0
 
 
 def unwarp(points: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
     """The inverse of `warp`."""
     center, gain = points.new_tensor(WARP_CENTER), points.new_tensor(WARP_GAIN)
-    low, high = (points.new_tensor(ends) for ends in _ends())
+    low, high = (points.new_tensor(ends) for ends in warp_ends())
     return torch.sinh((points + 1.0) * (0.5 * (high - low)) + low) / gain + center
 
 
-def _ends() -> tuple[list[float], list[float]]:
+def warp_ends() -> tuple[list[float], list[float]]:
+    """asinh of the box's low and high sides, per axis."""
     pairs = list(zip(WARP_CENTER, WARP_GAIN, strict=True))
     return [math.asinh(g * (-1.0 - c)) for c, g in pairs], [math.asinh(g * (1.0 - c)) for c, g in pairs]
 

@@ -30,8 +30,8 @@ class Light:
     alpha: Float[Tensor, " N"]
     depth: Float[Tensor, " N"]
     """Mean t of what is seen, times alpha."""
-    parts: Float[Tensor, "N K"]
-    """Shares of the part kinds, times alpha."""
+    logits: Float[Tensor, "N K"]
+    """Of the part kinds, mean times alpha."""
 
 
 def render_field(
@@ -42,6 +42,7 @@ def render_field(
     beta: float = BETA,
     grid: DistanceGrid | None = None,
     generator: torch.Generator | None = None,
+    pace: float = 1.0,
     memory: int = MEMORY,
     normals: bool = True,
 ) -> Render:
@@ -49,9 +50,9 @@ def render_field(
 
     `beta` is the softness of surfaces in metres. `grid` is the field's `distance_grid`, made here when it is
     not given; give it for many views of one field, or for a field that training has moved only a little. With a
-    `generator` samples differ from call to call, as training wants. `memory` is in bytes. Without `normals`
-    those of the render are 0 unless lights need them. Depth, normals and labels are those where at least half of
-    the light is stopped.
+    `generator` samples differ from call to call, as training wants; a smaller `pace` takes more of them.
+    `memory` is in bytes. Without `normals` those of the render are 0 unless lights need them. Depth, normals and
+    labels are those where at least half of the light is stopped.
 
     Raises `FieldError` when the field is empty, not finite, or memory does not suffice.
     """
@@ -59,14 +60,14 @@ def render_field(
     rays, depth_per_metre = camera_rays(camera, field.bounds)
 
     def render(rays: Rays) -> tuple[Tensor, ...]:
-        light = collect(field, rays, walk(grid, rays, beta, generator), beta)
-        return light.rgb, light.alpha, light.depth, light.parts
+        light = collect(field, rays, walk(grid, rays, beta, generator, pace), beta)
+        return light.rgb, light.alpha, light.depth, light.logits
 
     columns = [torch.cat(column) for column in zip(*in_chunks(render, rays, memory), strict=True)]
     light = Light(*columns)
     found = light.alpha.detach() >= 0.5
     t = torch.where(found, light.depth / light.alpha.clamp_min(1e-3), torch.inf)
-    labels = torch.where(found, 1 + light.parts.argmax(-1), 0)
+    labels = torch.where(found, 1 + light.logits.argmax(-1), 0)
     seen = Seen(rays, light.rgb, light.alpha, t, depth_per_metre, labels)
     return compose(field, seen, camera, lights, background, normals)
 
@@ -75,9 +76,8 @@ def collect(field: Field, rays: Rays, nodes: Nodes, beta: float) -> Light:
     """Light along rays: the distance runs linearly between linked nodes, the colors of both ends count half."""
     sample = evaluate(field, rays.origins[nodes.ray] + nodes.t[:, None] * rays.directions[nodes.ray])
     weights = node_weights(nodes, sample.distance, beta)
-    columns = [weights[:, None], weights[:, None] * sample.rgb, (weights * nodes.t)[:, None]]
-    columns.append(weights[:, None] * sample.logits.softmax(-1))
-    sums = ray_sums(torch.cat(columns, dim=-1), nodes.first)
+    columns = [torch.ones_like(weights)[:, None], sample.rgb, nodes.t[:, None], sample.logits]
+    sums = ray_sums(torch.cat(columns, dim=-1) * weights[:, None], nodes.first)
     return Light(sums[:, 1:4], sums[:, 0], sums[:, 4], sums[:, 5:])
 
 
