@@ -179,7 +179,7 @@ def test_importance_samples_converge_faster():
 
 
 def test_the_numba_and_the_torch_walk_are_one():
-    grid = distance_grid(Ball(8e-4), 32)
+    grid = distance_grid(Ball(8e-4))
     rays, _ = camera_rays(CAMERA, BOUNDS)
     pace = torch.linspace(0.6, 1.4, len(rays))
     kernel, plain = walk_numba(grid, rays, 2e-3, pace), walk_torch(grid, rays, 2e-3, pace)
