@@ -102,7 +102,7 @@ def _generate(command: Generate) -> int:
     with progress(quiet=command.output.json) as report:
         runs = pipeline.generate(
             command.prompt, seed, command.count, command.out, _pictures(command.turntable), _wanted(command.files),
-            command.output.overwrite, report,
+            command.representation, command.output.overwrite, report,
         )  # fmt: skip
     _show(runs, command.output.json)
     return 0
@@ -116,7 +116,7 @@ def _build(command: Build) -> int:
     with progress(quiet=command.output.json) as report:
         run = pipeline.build(
             command.spec, command.out, _pictures(command.turntable), _wanted(command.files),
-            command.output.overwrite, report,
+            command.representation, command.output.overwrite, report,
         )  # fmt: skip
     _show([run], command.output.json)
     return 0

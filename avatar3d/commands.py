@@ -12,6 +12,7 @@ View = Literal["bust", "head", "full"]
 Profile = Literal["vrm", "unity", "unreal", "godot", "mixamo", "rpm", "makehuman"]
 Preset = Literal["hero", "desktop", "web", "quest", "crowd"]
 Bind = Literal["auto", "a", "t"]
+Representation = Literal["structured", "triplane", "both"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ class Generate:
     """How many avatars, with the seeds seed, seed + 1, ...; each gets its own folder."""
     out: Path = Path("outputs")
     """Folder of the run folders."""
+    representation: Representation = "structured"
+    """structured: the engine's avatar. triplane: a tri-plane of head and shoulders through the cascade, its film
+    and mesh, and the avatar in its look. both: that tri-plane beside the engine's avatar as it is."""
     turntable: Turntable = field(default_factory=Turntable)
     files: Files = field(default_factory=Files)
     output: Output = field(default_factory=Output)
@@ -83,6 +87,8 @@ class Build:
     """JSON file with the fields to set; absent fields take their defaults."""
     out: Path = Path("outputs")
     """Folder of the run folder."""
+    representation: Representation = "structured"
+    """As for generate: structured, triplane or both."""
     turntable: Turntable = field(default_factory=Turntable)
     files: Files = field(default_factory=Files)
     output: Output = field(default_factory=Output)
@@ -143,6 +149,8 @@ class Dress:
     """More of it as name=value, for example hat_color=navy bottom_color=beige hair_length=0.8."""
     out: Path = Path("outputs")
     """Folder of the run folder."""
+    representation: Representation = "structured"
+    """As for generate: structured, triplane or both."""
     turntable: Turntable = Turntable(frames=0, view="full")
     files: Files = field(default_factory=Files)
     output: Output = field(default_factory=Output)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from avatar3d.conditioning.prompt import check_prompt, sample_from, understand
 from avatar3d.delivery import Wanted, deliver
@@ -40,6 +41,9 @@ PREVIEW_HEIGHT = 768
 THUMBNAIL = 512
 """Pixels of the picture in a VRM file, along both sides."""
 
+Representation = Literal["structured", "triplane", "both"]
+"""The engine's avatar; that avatar in the look of the cascade's tri-plane, with it; or both as they are."""
+
 Report = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in all."""
 
@@ -69,6 +73,7 @@ def generate(
     out: Path,
     pictures: Pictures,
     wanted: Wanted,
+    representation: Representation,
     overwrite: bool,
     report: Report,
 ) -> list[dict]:
@@ -96,16 +101,20 @@ def generate(
                 "corrected": understanding.corrected,
                 "statements": list(understanding.statements),
             }
-            runs.append(_make(spec, record, folder, partial, pictures, wanted, clock))
+            runs.append(_make(spec, record, folder, partial, pictures, wanted, clock, representation))
     return runs
 
 
-def build(spec_file: Path, out: Path, pictures: Pictures, wanted: Wanted, overwrite: bool, report: Report) -> dict:
+def build(
+    spec_file: Path, out: Path, pictures: Pictures, wanted: Wanted, representation: Representation,
+    overwrite: bool, report: Report,
+) -> dict:  # fmt: skip
     """Make the avatar of a spec file in `out/<name of the file>-<seed>`; returns the run's record."""
     spec = read_spec(spec_file)
     folder = run_folder(out, spec_file.stem, spec.seed)
     with whole_folder(folder, overwrite) as partial:
-        return _make(spec, {"spec_file": str(spec_file)}, folder, partial, pictures, wanted, Clock(report))
+        record = {"spec_file": str(spec_file)}
+        return _make(spec, record, folder, partial, pictures, wanted, Clock(report), representation)
 
 
 def dress(
@@ -202,11 +211,15 @@ def _beside(path: Path, *words: str | None) -> Path:
 
 
 def _make(
-    spec: AvatarSpec, record: dict, folder: Path, partial: Path, pictures: Pictures, wanted: Wanted, clock: Clock
-) -> dict:
+    spec: AvatarSpec, record: dict, folder: Path, partial: Path, pictures: Pictures, wanted: Wanted, clock: Clock,
+    representation: Representation = "structured",
+) -> dict:  # fmt: skip
     """Everything after the spec is known; writes into `partial` and returns run.json's content."""
     with clock.stage("building the avatar"):
         avatar = build_avatar(spec)
+    record = record | {"representation": representation}
+    if representation != "structured":
+        avatar, record["triplane"] = _sample(avatar, partial, pictures, representation, clock)
     with clock.stage("writing the files") as step:
         write_text(partial / "spec.json", spec_to_json(spec) + "\n")
         delivered = _deliver(avatar, partial, wanted, Source(avatar, folder, record.get("prompt")), step=step)
@@ -221,6 +234,23 @@ def _make(
             )  # fmt: skip
     record = record | {"seed": spec.seed, "spec": "spec.json", "pictures": asdict(pictures)}
     return _finish(record, avatar, folder, partial, wanted, delivered, clock)
+
+
+def _sample(
+    avatar: Avatar, partial: Path, pictures: Pictures, representation: Representation, clock: Clock
+) -> tuple[Avatar, dict]:
+    """The avatar through the cascade: the avatar to deliver (in the tri-plane's look, unless both are wanted),
+    and what run.json says of the tri-plane."""
+    from avatar3d.cascade import product
+
+    with clock.stage("sampling the tri-plane"):
+        sampled = product.sample_field(avatar, avatar.spec.seed if avatar.spec else 0)
+    if representation == "triplane":
+        with clock.stage("baking its look"):
+            avatar = product.with_baked_look(sampled)
+    with clock.stage("drawing the tri-plane") as step:
+        said = product.write_field_files(sampled, avatar, partial, pictures.frames, pictures.resolution, step)
+    return avatar, said
 
 
 def _deliver(
