@@ -39,19 +39,20 @@ from avatar3d.cascade.refiner import (
 )
 from avatar3d.cascade.training import Schedule, step_generator, train
 from avatar3d.cascade.weights import AUTOENCODER_KIND, load_autoencoder
+from avatar3d.engine.attach import keep_faces, surface_part
 from avatar3d.engine.bust import StillFigure
 from avatar3d.engine.shoes import sole_height
-from avatar3d.engine.skin import make_skin
-from avatar3d.engine.skin_canvas import SIZE
+from avatar3d.engine.skin import skin_material
+from avatar3d.engine.skin_canvas import SIZE, head_canvas, head_layout
 from avatar3d.evaluation.images import psnr
 from avatar3d.fields.decoder import TriPlaneField
 from avatar3d.spec import AvatarSpec, spec_from_vector
-from avatar3d.structures import Part, TriPlane
+from avatar3d.structures import Material, Part, TriPlane
 from avatar3d.weights import load_state, load_tensors
 
 PAIRS_IN_FILE = 16
-WINDOW = 256
-"""Texels along each side of the piece of each texture that a step compares."""
+WINDOW, WINDOWS = 128, 2
+"""Texels along each side of the pieces of textures that a step compares, and how many."""
 STREAM = 4
 """Of this program's random numbers, see `cascade.training`."""
 
@@ -184,9 +185,12 @@ def spec_of(busts: Busts, row: int) -> AvatarSpec:
 
 def head_of(spec: AvatarSpec) -> Part:
     """The part `head_skin` where it stands in the bust."""
-    part = make_skin(spec, StillFigure(shape_body(spec)))[0]
+    uv, head, _ = head_layout()
+    plain = surface_part(StillFigure(shape_body(spec)), "body", "body", "body", Material("skin"))
+    material = skin_material(spec, head_canvas(), "head_skin")
     lift = torch.tensor([0.0, sole_height(spec), 0.0])
-    return replace(part, mesh=replace(part.mesh, vertices=part.mesh.vertices + lift))
+    mesh = replace(plain.mesh, vertices=plain.mesh.vertices + lift, uv=uv, material=material)
+    return keep_faces(replace(plain, name="head_skin", mesh=mesh), head)
 
 
 def _bytes(values: Tensor) -> np.ndarray:
@@ -207,18 +211,17 @@ def inputs_of(pairs: Pairs, rows: list[int]) -> tuple[Tensor, Tensor]:
 def loss_of(model: Refiner, pairs: Pairs, config: Config):
     """Step -> losses on a window of some textures."""
     maps, small, shown = head_maps(), small_maps(), head_texels()
-    window = WINDOW // 2
 
     def loss(step: int) -> dict[str, Tensor]:
         generator = step_generator(config.seed, STREAM, step)
         rows = torch.randint(len(pairs.seen), (config.batch,), generator=generator).tolist()
         base, gains = model(*inputs_of(pairs, rows), small)
         squares, sizes, count = base.new_zeros(()), base.new_zeros(()), 0
-        for _ in range(4):
-            top, left = (torch.randint(SIZE // window, (2,), generator=generator) * window).tolist()
-            here = (slice(top, top + window), slice(left, left + window))
+        for _ in range(WINDOWS):
+            top, left = (torch.randint(SIZE // WINDOW, (2,), generator=generator) * WINDOW).tolist()
+            here = (slice(top, top + WINDOW), slice(left, left + WINDOW))
             truth = _floats(pairs.truth[rows][:, here[0], here[1]]).permute(0, 3, 1, 2)
-            error = (compose(base, gains, maps, top, left, window) - truth)[:, :, shown[here]]
+            error = (compose(base, gains, maps, top, left, WINDOW) - truth)[:, :, shown[here]]
             squares, sizes = squares + error.square().sum(), sizes + error.abs().sum()
             count += error.numel()
         return {"absolute": sizes / max(count, 1), "square": 10 * squares / max(count, 1)}

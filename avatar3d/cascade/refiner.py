@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, grid_sample, interpolate, pixel_shuffle
+from torch.nn.functional import adaptive_avg_pool2d, interpolate, pixel_shuffle
 
 from avatar3d.cascade.bake import spread
 from avatar3d.engine.skin_canvas import MASKS, SIZE, head_canvas
@@ -131,16 +131,21 @@ def compose(
     left: int = 0,
     size: int = SIZE,
 ) -> Float[Tensor, "B 3 E E"]:
-    """The texture's window of `size` texels: colors without detail, plus maps times what each adds."""
-    start = torch.arange(size, device=base.device, dtype=base.dtype) + 0.5
-    y, x = (2 * (start + offset) / SIZE - 1 for offset in (top, left))
-    grid = torch.stack([x[None].expand(size, -1), y[:, None].expand(-1, size)], dim=-1)
-    grid = grid.expand(len(base), -1, -1, -1)
-    smooth, strength = (
-        grid_sample(planes, grid, padding_mode="border", align_corners=False) for planes in (base, gains)
-    )
+    """The texture's window of `size` texels: colors without detail, plus maps times what each adds.
+
+    `top`, `left` and `size` are whole numbers of cells, 16 texels.
+    """
+    smooth, strength = (_window(planes, top, left, size) for planes in (base, gains))
     window = maps[:, top : top + size, left : left + size]
-    return smooth + torch.einsum("bmchw,mhw->bchw", strength.unflatten(1, (len(maps), 3)), window)
+    return smooth + (strength.unflatten(1, (len(maps), 3)) * window[:, None]).sum(dim=1)
+
+
+def _window(planes: Float[Tensor, "B C H H"], top: int, left: int, size: int) -> Float[Tensor, "B C E E"]:
+    """A piece of the planes interpolated linearly to the texture's size, the rim repeated beyond."""
+    step = SIZE // planes.shape[2]
+    x, y, count = left // step, top // step, size // step
+    rim = nn.functional.pad(planes, (1, 1, 1, 1), mode="replicate")[:, :, y : y + count + 2, x : x + count + 2]
+    return interpolate(rim, scale_factor=float(step), mode="bilinear")[:, :, step:-step, step:-step]
 
 
 def refine(model: Refiner, rgb: Float[Tensor, "S S 3"], weight: Float[Tensor, "S S"]) -> Float[Tensor, "R R 3"]:
