@@ -24,6 +24,7 @@ import tyro
 from torch import Tensor
 
 from avatar3d.camera import frame_points
+from avatar3d.cascade.weights import load_autoencoder
 from avatar3d.fields.decoder import Decoder, DecoderConfig, TriPlaneField
 from avatar3d.fields.density import laplace_density
 from avatar3d.fields.files import load_triplane
@@ -35,7 +36,6 @@ from avatar3d.render.trace import trace_field
 from avatar3d.render.volume import BETA, collect, render_field
 from avatar3d.render.walk import walk
 from avatar3d.structures import PART_KINDS, TriPlane
-from avatar3d.weights import load_state, load_tensors
 
 Colors = Callable[[Rays], Tensor]
 BACKGROUND = 0.8
@@ -47,8 +47,8 @@ class FieldBenchmarkConfig:
 
     planes: Path | None = None
     """A tri-plane file; without one a shape is fitted."""
-    decoder: Path | None = None
-    """Weights of its decoder."""
+    autoencoder: Path | None = None
+    """Weights of the auto-encoder that it belongs to; without them the ones that ship."""
     size: int = 256
     cells: int = 64
     """Of the planes that are fitted."""
@@ -246,7 +246,7 @@ def compare(config: FieldBenchmarkConfig, field: DenseField) -> None:
         return render
 
     rows: list[tuple[str, Colors]] = [("EG3D-like, torch, 48 + 48", eg3d(field, 48, 48))]
-    rows.append(("EG3D-like, torch, 24 + 24", eg3d(field, 24, 24)))
+    rows += [(f"EG3D-like, torch, {n} + {n}", eg3d(field, n, n)) for n in (24, 16)]
     if importlib.util.find_spec("nerfstudio"):
         rows.append(("nerfstudio samplers, 48 + 48", nerfstudio(field)))
     else:
@@ -326,6 +326,8 @@ def limits(field: DenseField, device: torch.device, ours: float, samples: int) -
 
 def main(config: FieldBenchmarkConfig) -> None:
     """Print machine and tables."""
+    # far from surfaces gradients are so small that dense renderers would spend most of their time on subnormals
+    torch.set_flush_denormal(True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
     print(
@@ -333,10 +335,7 @@ def main(config: FieldBenchmarkConfig) -> None:
     )
     print(f"load      {os.getloadavg()[0]:.2f} (above 0.3 rays per second are lower bounds)")
     if config.planes:
-        triplane, decoder = load_triplane(config.planes), Decoder(DecoderConfig())
-        if config.decoder:
-            tensors, _ = load_tensors(config.decoder, "avatar3d.decoder")
-            load_state(decoder, tensors, config.decoder)
+        triplane, decoder = load_triplane(config.planes), load_autoencoder(config.autoencoder).field
         triplane = TriPlane(
             triplane.planes.float().to(device), triplane.bounds.float().to(device), triplane.decoder
         )
