@@ -19,7 +19,7 @@ from avatar3d.export.static_glb import write_static_glb
 from avatar3d.fields.box import bust_bounds, bust_camera
 from avatar3d.fields.decoder import TriPlaneField
 from avatar3d.fields.files import save_triplane
-from avatar3d.mesh.textured import textured_mesh
+from avatar3d.mesh.textured import Meshing, textured_mesh
 from avatar3d.pictures import PREVIEW_AZIMUTH, TURN_SECONDS, Step
 from avatar3d.render.clips import write_mp4
 from avatar3d.render.distance_grid import distance_grid
@@ -32,6 +32,9 @@ from avatar3d.structures import Avatar
 
 PREVIEW = 384
 """Pixels of each picture of the preview."""
+
+MESHING = Meshing(cell=0.003, triangles=12000)
+"""Of triplane.glb: unwrapping takes most of its time."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def write_field_files(
     """
     field, avatar = sampled.field, sampled.avatar
     save_triplane(folder / "triplane.safetensors", field.triplane)
-    made = textured_mesh(field, field.bounds)
+    made = textured_mesh(field, field.bounds, MESHING)
     write_static_glb({"bust": made.mesh}, folder / "triplane.glb", {"generated": True, "generator": "avatar3d"})
     scene = compile_scene(labelled(avatar.parts))
     write_png(_preview(field, scene), folder / "triplane.png")

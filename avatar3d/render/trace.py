@@ -22,6 +22,8 @@ from avatar3d.structures import Camera, Render
 
 TOLERANCE = 5e-5
 """Metres from the surface at which a ray has arrived."""
+LAST_TOLERANCE = 2e-3
+"""The same after the last step: what goes back and forth around a steep surface is there, not a crack."""
 STEPS = 40
 
 
@@ -74,7 +76,7 @@ def arrive(field: Field, grid: DistanceGrid, rays: Rays) -> Float[Tensor, " N"]:
         if not len(alive):
             break
         distance = evaluate(field, rays[alive].at(t)).distance
-        arrived = distance < (TOLERANCE if step < STEPS - 1 else 10 * TOLERANCE)
+        arrived = distance < (TOLERANCE if step < STEPS - 1 else LAST_TOLERANCE)
         arrived &= (distance > -TOLERANCE) | (step == STEPS - 1)
         found[alive[arrived]] = (t + distance)[arrived].clamp_min(0)
         going = (~arrived).nonzero()[:, 0]
