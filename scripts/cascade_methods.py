@@ -1,9 +1,22 @@
-"""The ways to make a bust that `evaluate_cascade.py` compares, as plain functions."""
+"""The ways to make a bust that `evaluate_cascade.py` compares, as plain functions.
+
+c is what can be said of a person: the statements that hold, as zeros and ones. z is the spec. Planes come from the
+latent L that each method finds:
+
+    encoded                    L of the avatar itself: the ceiling of everything below
+    ridge, ridge + Gaussian    c -> L by ridge regression: the baseline; and with its residuals as a Gaussian
+    cascade, mean              z of p(z | c), then the base's regression alone
+    cascade                    z of p(z | c), then L of p(L | z) by diffusion: the product
+    cascade, guidance 2
+    spec, mean; spec           the same with the avatar's own z
+    prompt                     as `cascade`, from the few statements of the caption alone
+    encoded, bilinear x 2      planes of 128 cells from the encoded ones, by interpolation
+    encoded, upsampled x 2     and by the upsampler
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,98 +27,61 @@ from avatar3d.cascade.base import Base
 from avatar3d.cascade.blocks import bilinear
 from avatar3d.cascade.charts import chart_tensor
 from avatar3d.cascade.regression import fit
+from avatar3d.cascade.sampling import Cascade, fine_planes, sample_latents
 from avatar3d.cascade.upsampler import FINE_SIZE, Upsampler
 from avatar3d.cascade.weights import load_autoencoder, load_base, load_upsampler
 from avatar3d.conditioning.prompt import sample_from
+from avatar3d.engine.statements import statements
 from avatar3d.evaluation.busts import Method, Subject
 from avatar3d.fields.decoder import TriPlaneField
 from avatar3d.render.rays import Field
-from avatar3d.spec import spec_to_vector
+from avatar3d.spec import AvatarSpec, spec_to_vector
 from avatar3d.structures import TriPlane
 
 Sampler = Callable[[Sequence[str], Sequence[int]], Sequence[Field]]
 """Statements and seeds -> a field for each seed."""
 
 
-@dataclass(frozen=True)
-class Cascade:
-    """The trained parts; those that are missing leave their rows out of the tables."""
+def load_parts(folder: Path) -> tuple[AutoEncoder, Base | None, Upsampler | None]:
+    """The trained parts in a folder; those that are missing leave their rows out of the tables.
 
-    autoencoder: AutoEncoder
-    base: Base | None
-    upsampler: Upsampler | None
-
-    def fields(self, planes: Tensor, subjects: Sequence[Subject]) -> list[Field]:
-        """(B, 3, C, R, R) planes as fields in the boxes of some avatars."""
-        return [
-            TriPlaneField(TriPlane(own, subject.bounds, "autoencoder"), self.autoencoder.field)
-            for own, subject in zip(planes, subjects, strict=True)
-        ]
-
-    def decoded(self, latents: Tensor, subjects: Sequence[Subject]) -> list[Field]:
-        """Latents as fields."""
-        return self.fields(self.autoencoder.planes(latents), subjects)
-
-
-def load_cascade(folder: Path) -> Cascade:
-    """The parts in a folder; raises `WeightsError` when there is no auto-encoder."""
+    Raises `WeightsError` when there is no auto-encoder.
+    """
     base, upsampler = folder / "base.safetensors", folder / "upsampler.safetensors"
-    return Cascade(
+    return (
         load_autoencoder(folder / "autoencoder.safetensors"),
         load_base(base) if base.exists() else None,
         load_upsampler(upsampler) if upsampler.exists() else None,
     )
 
 
-def build_methods(cascade: Cascade, training: Sequence[Subject]) -> dict[str, Method]:
-    """Name -> method. Baselines are fitted to the training avatars' latents."""
-    latents = encoded(cascade, training)
-    ridge, left_out = fit(vectors_of(training), latents.flatten(1), degree=1)
-    residuals = latents - left_out.view_as(latents)
+def build_methods(
+    autoencoder: AutoEncoder, base: Base | None, upsampler: Upsampler | None, training: Sequence[Subject]
+) -> dict[str, Method]:
+    """Name -> method. The baselines are fitted to the training avatars' latents."""
 
-    def mean(subjects: Sequence[Subject]) -> Tensor:
-        return ridge(vectors_of(subjects)).view(-1, *latents.shape[1:])
+    def fields(planes: Tensor, subjects: Sequence[Subject]) -> list[Field]:
+        return [
+            TriPlaneField(TriPlane(own, subject.bounds, "autoencoder"), autoencoder.field)
+            for own, subject in zip(planes, subjects, strict=True)
+        ]
 
-    def gaussian(subjects: Sequence[Subject]) -> Tensor:
-        # random mixtures of the residuals have exactly their covariance
-        weights = noise_of(subjects, (len(residuals),)) / len(residuals) ** 0.5
-        return mean(subjects) + torch.einsum("bn,n...->b...", weights, residuals)
+    def decoded(latents: Callable[[Sequence[Subject]], Tensor]) -> Method:
+        return lambda subjects: fields(autoencoder.planes(latents(subjects)), subjects)
 
-    methods: dict[str, Method] = {
-        "encoded": lambda subjects: cascade.decoded(encoded(cascade, subjects), subjects),
-        "ridge": lambda subjects: cascade.decoded(mean(subjects), subjects),
-        "ridge + Gaussian": lambda subjects: cascade.decoded(gaussian(subjects), subjects),
-    }
-    base, upsampler = cascade.base, cascade.upsampler
+    methods = {"encoded": decoded(lambda subjects: encoded(autoencoder, subjects))}
+    methods |= {name: decoded(latents) for name, latents in regressions(autoencoder, training).items()}
     if base is not None:
-        shape = base.deviation.shape
-
-        def sampled(guidance: float) -> Method:
-            def method(subjects: Sequence[Subject]) -> Sequence[Field]:
-                noise = noise_of(subjects, shape)
-                return cascade.decoded(base.sample(vectors_of(subjects), noise, guidance=guidance), subjects)
-
-            return method
-
-        def prompted(subjects: Sequence[Subject]) -> Sequence[Field]:
-            specs = [sample_from(s.said, s.spec.seed)[0] for s in subjects]
-            vectors = torch.stack([torch.from_numpy(spec_to_vector(spec)) for spec in specs])
-            return cascade.decoded(base.sample(vectors, noise_of(subjects, shape)), subjects)
-
-        methods |= {
-            "kernel ridge": lambda subjects: cascade.decoded(base.mean(vectors_of(subjects)), subjects),
-            "diffusion": sampled(1.0),
-            "diffusion, guidance 2": sampled(2.0),
-            "from the prompt alone": prompted,
-        }
+        methods |= {name: decoded(latents) for name, latents in sampled(base).items()}
     if upsampler is not None:
 
         def finer(invent: bool) -> Method:
-            def method(subjects: Sequence[Subject]) -> Sequence[Field]:
-                planes = cascade.autoencoder.planes(encoded(cascade, subjects))
-                noise = noise_of(subjects, (3, planes.shape[2], FINE_SIZE, FINE_SIZE))
-                fine = upsampler.upsample(planes, noise) if invent else bilinear(planes, FINE_SIZE)
-                return cascade.fields(fine, subjects)
+            def method(subjects: Sequence[Subject]) -> list[Field]:
+                planes = autoencoder.planes(encoded(autoencoder, subjects))
+                if invent:
+                    whole = Cascade(autoencoder, base, upsampler)  # type: ignore[arg-type]  # the base is not used
+                    return fields(fine_planes(whole, planes, seeds_of(subjects)), subjects)
+                return fields(bilinear(planes, FINE_SIZE), subjects)
 
             return method
 
@@ -113,36 +89,83 @@ def build_methods(cascade: Cascade, training: Sequence[Subject]) -> dict[str, Me
     return methods
 
 
-def build_sampler(cascade: Cascade, like: Subject) -> Sampler | None:
-    """Prompts through the whole cascade, in the box of some avatar; None without a base."""
-    base = cascade.base
-    if base is None:
-        return None
+Latents = Callable[[Sequence[Subject]], Tensor]
+"""Avatars -> (B, 3, L, R, R)."""
 
-    def sampler(said: Sequence[str], seeds: Sequence[int]) -> Sequence[Field]:
+
+def regressions(autoencoder: AutoEncoder, training: Sequence[Subject]) -> dict[str, Latents]:
+    """Ridge regression from statements to latents, and with a normal distribution of what it leaves open."""
+    latents = encoded(autoencoder, training)
+    ridge, left_out = fit(said_of(training), latents.flatten(1), degree=1)
+    residuals = latents - left_out.view_as(latents)
+
+    def mean(subjects: Sequence[Subject]) -> Tensor:
+        return ridge(said_of(subjects)).view(-1, *latents.shape[1:])
+
+    def gaussian(subjects: Sequence[Subject]) -> Tensor:
+        # random mixtures of the residuals have exactly their covariance
+        mixtures = torch.stack([seeded(seed, (len(residuals),)) for seed in seeds_of(subjects)])
+        return mean(subjects) + torch.einsum("bn,n...->b...", mixtures / len(residuals) ** 0.5, residuals)
+
+    return {"ridge": mean, "ridge + Gaussian": gaussian}
+
+
+def sampled(base: Base) -> dict[str, Latents]:
+    """What the base makes of specs: the avatars' own, or others of whom the same can be said."""
+
+    def diffused(specs: Callable[[Subject], AvatarSpec], guidance: float = 1.0) -> Latents:
+        def latents(subjects: Sequence[Subject]) -> Tensor:
+            noise = torch.stack([seeded(seed, base.deviation.shape) for seed in seeds_of(subjects)])
+            return base.sample(vectors_of([specs(s) for s in subjects]), noise, guidance=guidance)
+
+        return latents
+
+    def alike(subject: Subject) -> AvatarSpec:
+        names = [name for name, true in zip(statements(), subject.row["true"].tolist(), strict=True) if true]
+        return sample_from(names, subject.spec.seed)[0]
+
+    return {
+        "cascade, mean": lambda subjects: base.mean(vectors_of([alike(s) for s in subjects])),
+        "cascade": diffused(alike),
+        "cascade, guidance 2": diffused(alike, 2.0),
+        "spec, mean": lambda subjects: base.mean(vectors_of([s.spec for s in subjects])),
+        "spec": diffused(lambda s: s.spec),
+        "prompt": diffused(lambda s: sample_from(s.said, s.spec.seed)[0]),
+    }
+
+
+def build_sampler(autoencoder: AutoEncoder, base: Base, like: Subject) -> Sampler:
+    """Statements through text model and base, in the box of some avatar."""
+
+    def sampler(said: Sequence[str], seeds: Sequence[int]) -> list[Field]:
         specs = [sample_from(said, seed)[0] for seed in seeds]
-        vectors = torch.stack([torch.from_numpy(spec_to_vector(spec)) for spec in specs])
-        noise = torch.stack([seeded(seed, base.deviation.shape) for seed in seeds])
-        return cascade.decoded(base.sample(vectors, noise), [like] * len(specs))
+        whole = Cascade(autoencoder, base, None)  # type: ignore[arg-type]  # planes of 64 cells are enough
+        planes = autoencoder.planes(sample_latents(whole, specs, list(seeds)))
+        return [whole.field(TriPlane(own, like.bounds, "autoencoder")) for own in planes]
 
     return sampler
 
 
 @torch.no_grad()
-def encoded(cascade: Cascade, subjects: Sequence[Subject]) -> Tensor:
+def encoded(autoencoder: AutoEncoder, subjects: Sequence[Subject]) -> Tensor:
     """(B, 3, L, R, R) latents of the avatars' charts."""
     charts = [torch.stack([s.row["charts"] for s in subjects[i : i + 16]]) for i in range(0, len(subjects), 16)]
-    return torch.cat([cascade.autoencoder.encoder(chart_tensor(c.numpy()))[0] for c in charts])
+    return torch.cat([autoencoder.encoder(chart_tensor(c.numpy()))[0] for c in charts])
 
 
-def vectors_of(subjects: Sequence[Subject]) -> Tensor:
+def said_of(subjects: Sequence[Subject]) -> Tensor:
+    """(B, S) which statements hold."""
+    return torch.stack([s.row["true"] for s in subjects]).float()
+
+
+def vectors_of(specs: Sequence[AvatarSpec]) -> Tensor:
     """(B, D) spec vectors."""
-    return torch.stack([s.row["vectors"] for s in subjects])
+    return torch.stack([torch.from_numpy(spec_to_vector(spec)) for spec in specs])
 
 
-def noise_of(subjects: Sequence[Subject], shape: Sequence[int]) -> Tensor:
-    """Noise that depends on the avatar alone."""
-    return torch.stack([seeded(s.spec.seed, shape) for s in subjects])
+def seeds_of(subjects: Sequence[Subject]) -> list[int]:
+    """Draws depend on the avatar alone."""
+    return [s.spec.seed for s in subjects]
 
 
 def seeded(seed: int, shape: Sequence[int]) -> Tensor:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from cascade_methods import Sampler, build_methods, build_sampler, load_cascade
+from cascade_methods import Sampler, build_methods, build_sampler, load_parts
 
 from avatar3d.engine.bust import build_bust
 from avatar3d.engine.captions import constraints
@@ -104,8 +104,8 @@ def main(config: Config) -> None:
         raise SystemExit(f"no avatars in {config.data} or {config.held_out}: make them with make_dataset.py")
     subjects = subjects[: config.count]
     measure = yardsticks(load_judge(config.judge), subjects, training)
-    cascade = load_cascade(config.weights)
-    methods = build_methods(cascade, training)
+    autoencoder, base, upsampler = load_parts(config.weights)
+    methods = build_methods(autoencoder, base, upsampler, training)
     methods = {name: m for name, m in methods.items() if not config.methods or name in config.methods}
     report: dict = {
         "passport": passport(), "held_out": len(subjects), "training": len(training), "size": config.size,
@@ -124,8 +124,8 @@ def main(config: Config) -> None:
     for name, method in methods.items():
         report["surfaces"][name] = surfaces(method, subjects[: config.surfaces])
     show_surfaces(report)
-    sampler = build_sampler(cascade, subjects[0])
-    if sampler is not None:
+    if base is not None:
+        sampler = build_sampler(autoencoder, base, subjects[0])
         report["diversity"] = diversity(sampler, measure, training, config)
     report["passed"] = gate(report)
     for name, passed in report["passed"].items():
@@ -268,12 +268,12 @@ def methods_sheet(drawn: dict[str, Drawn], subjects: Sequence[Subject], columns:
 def gate(report: dict) -> dict[str, bool]:
     """What the base must reach: better than regressions on the same latents, near the ceiling, diverse, new."""
     rows = report["methods"]
-    if not {"encoded", "ridge", "diffusion"} <= set(rows):
+    if not {"encoded", "ridge", "cascade"} <= set(rows):
         return {}
-    names = [name for name in ("diffusion", "diffusion, guidance 2") if name in rows]
+    names = [name for name in ("cascade", "cascade, guidance 2") if name in rows]
     best = max(names, key=lambda name: rows[name]["judge_mean"])
     own, passed = rows[best], {}
-    for baseline in ("ridge", "kernel ridge"):
+    for baseline in ("ridge", "ridge + Gaussian"):
         for score, better in COMPARED.items():
             if baseline in rows:
                 gain = better * (own[score] - rows[baseline][score])

@@ -19,7 +19,7 @@ from avatar3d.spec import AvatarSpec, vector_layout
 from avatar3d.weights import WeightsError, load_state, load_tensors, save_tensors, weights_path
 
 JUDGE_TYPE = "avatar3d.judge"
-SIZE = 96
+SIZE = 64
 """Pixels a side of the pictures that the network takes."""
 CHOICES = ("hair_style", "hair_color", "beard_style", "hat", "top", "top_color", "top_pattern", "glasses")
 """Choices of a spec that a bust shows."""
@@ -43,7 +43,7 @@ class Residual(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(2))
 
     def forward(self, h: Tensor) -> Tensor:
         inner = self.first(nn.functional.relu(self.norms[0](h)))
@@ -51,7 +51,7 @@ class Residual(nn.Module):
 
 
 class Judge(nn.Module):
-    """(B, 3, 96, 96) sRGB in [0, 1] -> logits of each choice and the numbers, scaled to [0, 1]."""
+    """(B, 3, 64, 64) sRGB in [0, 1] -> logits of each choice and the numbers, scaled to [0, 1]."""
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Judge(nn.Module):
         for depth, (before, width) in enumerate(zip((3, *widths[:-1]), widths, strict=True)):
             down = nn.Conv2d(before, width, 5 if depth == 0 else 3, 2, 2 if depth == 0 else 1, bias=False)
             self.stages.append(nn.Sequential(down, *(Residual(width) for _ in range(min(depth, 2)))))
-        self.norm = nn.GroupNorm(8, widths[-1])
+        self.norm = nn.BatchNorm2d(widths[-1])
         self.embed_layer = nn.Linear(2 * widths[-1], config.embedding)
         self.answer = nn.Linear(config.embedding, sum(_sizes()) + len(NUMBERS))
 
@@ -194,7 +194,9 @@ def save_judge(judge: Judge, path: Path) -> None:
     """Weights as float16 with all that is needed to load them."""
     metadata = {"type": JUDGE_TYPE, "version": "1", "config": json.dumps(asdict(judge.config))}
     metadata["answers"] = json.dumps(_answers())
-    save_tensors(path, {name: t.half() for name, t in judge.state_dict().items()}, metadata)
+    save_tensors(
+        path, {k: t.half() if t.is_floating_point() else t for k, t in judge.state_dict().items()}, metadata
+    )
 
 
 def load_judge(path: Path | None = None) -> Judge:
