@@ -88,9 +88,10 @@ def main(config: Config) -> None:
     print(f"done; the weights are in {out}, held-out avatars in {held_out}")
 
 
-def run(program: str, *options: object) -> None:
-    """Run one of the programs beside this one; stops when it fails."""
-    command = [sys.executable, str(HERE / f"{program}.py"), *map(str, options)]
+def run(*command_words: object) -> None:
+    """Run one of the programs beside this one, named first, with its options; stops when it fails."""
+    program, *options = map(str, command_words)
+    command = [sys.executable, str(HERE / f"{program}.py"), *options]
     print("\n$", " ".join(command[1:]), flush=True)
     began = time.perf_counter()
     if code := subprocess.run(command, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}).returncode:

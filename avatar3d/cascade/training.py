@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -89,7 +90,7 @@ def train(
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
             _save(state | {"average": average, "step": step + 1}, checkpoint)
             save_tensors(folder / "average.safetensors", average, {"type": kind, "version": "1"})
-            remark = _with_average(model, average, lambda s=step: after(s + 1, model)) if after else ""
+            remark = _with_average(model, average, partial(after, step + 1, model)) if after else ""
             print(f"step {step + 1}  {means}  {time.perf_counter() - began:.0f} s  {remark}", flush=True)
             sums, counted = {}, 0
         if out_of_time:

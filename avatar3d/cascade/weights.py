@@ -66,8 +66,10 @@ def load_base(path: Path | None = None) -> Base:
         scales = [tensors[name].float() for name in ("deviation", "spread", "latent_center")]
     except KeyError as error:
         raise WeightsError(f"{path} lacks the tensor {error}: restore the file") from error
-    regression = Regression(*fitted, values["scale"], values["degree"])
-    return Base(regression, *scales, denoiser.eval().requires_grad_(False))
+    examples, weights, basis, mean, center, relevance = fitted
+    regression = Regression(examples, weights, basis, mean, center, relevance, values["scale"], values["degree"])
+    deviation, spread, latent_center = scales
+    return Base(regression, deviation, spread, latent_center, denoiser.eval().requires_grad_(False))
 
 
 def save_upsampler(model: Upsampler) -> Path:

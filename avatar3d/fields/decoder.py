@@ -39,7 +39,7 @@ class Decoder(nn.Module):
         self.enter = nn.Conv1d(3 * config.channels, width, 1)
         self.middle = nn.Conv1d(width, width, 1)
         self.leave = nn.Conv1d(width, 4 + len(PART_KINDS), 1)
-        nn.init.zeros_(self.leave.bias)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def forward(
         self, features: Float[Tensor, "B 3 C N"]
