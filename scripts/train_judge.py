@@ -255,7 +255,7 @@ image encoder of Frechet and perceptual distances. It only measures; nothing is 
 
 * **Data**: pictures of this project's engine alone, in material colors from about the front: {sources}. No photo.
 * **Training**: {steps} steps of {batch} mirrored, shifted, magnified, blurred and noisy pictures, on a CPU.
-* **Commands**: `python scripts/make_judge_pictures.py --out outputs/judge/pictures --shards 17`, then
+* **Commands**: `python scripts/make_judge_pictures.py --out outputs/judge/pictures --shards 16`, then
   `python scripts/train_judge.py --pictures outputs/judge/pictures --busts outputs/bust --out outputs/judge`.
 
 Accuracy on people whom the training never saw (blur: standard deviation in pixels of 64; numbers count as right

@@ -32,6 +32,7 @@ from avatar3d.evaluation.judge import (
     perceptual_distance,
     save_judge,
     targets,
+    verdicts,
 )
 from avatar3d.evaluation.surfaces import seen_surface, surface_distance
 from avatar3d.fields.triplane import WARP_CENTER, from_box
@@ -305,3 +306,14 @@ def test_judge_files(small, tmp_path):
     save_tensors(path, tensors, {**metadata, "config": "[]"})
     with pytest.raises(WeightsError, match="damaged metadata"):
         load_judge(path)
+
+
+def test_the_judge_that_ships_tells_colors_of_skin():
+    """A bust of light or dark skin; no more than that is asked of it here."""
+    judge = load_judge()
+    light, dark = torch.full((3, 64, 64), 0.8), torch.full((3, 64, 64), 0.8)
+    for picture, skin in ((light, (0.93, 0.78, 0.68)), (dark, (0.35, 0.22, 0.15))):
+        picture[:, 14:42, 22:42] = torch.tensor(skin)[:, None, None]
+        picture[:, 42:, 6:58] = torch.tensor([0.2, 0.3, 0.7])[:, None, None]
+    found = verdicts(judge, torch.stack([light, dark]))
+    assert found[0].skin_tone + 0.3 < found[1].skin_tone
