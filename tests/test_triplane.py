@@ -210,3 +210,13 @@ def test_broken_planes_are_not_saved(tmp_path):
     with pytest.raises(TriPlaneFileError, match=r"not finite: nothing was written"):
         save_triplane(tmp_path / "x.safetensors", TriPlane(planes, BOUNDS.float(), "faces-1"))
     assert not list(tmp_path.iterdir())
+
+
+def test_points_that_are_no_numbers_read_and_write_only_the_planes():
+    planes = torch.randn(3, 4, 8, 8, requires_grad=True)
+    points = torch.tensor([[math.nan, 0.1, 0.2], [math.inf, -math.inf, 0.0], [0.1, 0.2, 0.3]])
+    rows = gather_rows(planes, points)
+    assert rows.shape == (3, 12)
+    assert torch.isfinite(rows[2]).all()
+    rows[2].sum().backward()
+    assert torch.isfinite(planes.grad).all()

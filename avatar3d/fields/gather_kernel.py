@@ -32,6 +32,13 @@ def _warped(value, axis, maps, size):
     return at, slope
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+@no_type_check
+def _cell(at, size):
+    """First of the two cells around a place; a valid one for places that are no number, too."""
+    return max(min(int(at), size - 2), 0)
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
 @no_type_check
 def gather(begin, end, planes, points, maps, axes, out):
@@ -43,7 +50,7 @@ def gather(begin, end, planes, points, maps, axes, out):
             at[axis], _ = _warped(points[n, axis], axis, maps, size)
         for p in range(3):
             x, y = at[axes[p, 0]], at[axes[p, 1]]
-            j, i = min(int(x), size - 2), min(int(y), size - 2)
+            j, i = _cell(x, size), _cell(y, size)
             b, a = x - np.float32(j), y - np.float32(i)
             w00, w01, w10, w11 = (1 - a) * (1 - b), (1 - a) * b, a * (1 - b), a * b
             for c in range(channels):
@@ -61,7 +68,7 @@ def scatter(p, points, maps, axes, slopes, out):
     for n in range(points.shape[0]):
         x, _ = _warped(points[n, axes[p, 0]], axes[p, 0], maps, size)
         y, _ = _warped(points[n, axes[p, 1]], axes[p, 1], maps, size)
-        j, i = min(int(x), size - 2), min(int(y), size - 2)
+        j, i = _cell(x, size), _cell(y, size)
         b, a = x - np.float32(j), y - np.float32(i)
         w00, w01, w10, w11 = (1 - a) * (1 - b), (1 - a) * b, a * (1 - b), a * b
         for c in range(channels):
@@ -84,7 +91,7 @@ def slope_of_points(begin, end, planes, points, maps, axes, slopes, out):
             column, row = axes[p, 0], axes[p, 1]
             x, along_x = _warped(points[n, column], column, maps, size)
             y, along_y = _warped(points[n, row], row, maps, size)
-            j, i = min(int(x), size - 2), min(int(y), size - 2)
+            j, i = _cell(x, size), _cell(y, size)
             b, a = x - np.float32(j), y - np.float32(i)
             over, down = np.float32(0), np.float32(0)
             for c in range(channels):

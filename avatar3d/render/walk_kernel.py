@@ -20,7 +20,7 @@ def _distance(values, x, y, z):
     x = min(max(x, np.float32(0)), np.float32(width - 1))
     y = min(max(y, np.float32(0)), np.float32(height - 1))
     z = min(max(z, np.float32(0)), np.float32(depth - 1))
-    i, j, k = min(int(z), depth - 2), min(int(y), height - 2), min(int(x), width - 2)
+    i, j, k = max(min(int(z), depth - 2), 0), max(min(int(y), height - 2), 0), max(min(int(x), width - 2), 0)
     c, b, a = x - k, y - j, z - i
     near = values[i, j, k] + c * (values[i, j, k + 1] - values[i, j, k])
     up = values[i, j + 1, k] + c * (values[i, j + 1, k + 1] - values[i, j + 1, k])
