@@ -121,6 +121,7 @@ def main(config: Config) -> None:
         report["methods"][name] = table_row(pictures, measure) | said_right(pictures, measure)
     show_table(report)
     write_png(methods_sheet(drawn, subjects), config.out / "methods.png")
+    write_json(config.out / "report.json", plain(report))  # an interruption of what follows loses no table
     for name, method in methods.items():
         report["surfaces"][name] = surfaces(method, subjects[: config.surfaces])
     show_surfaces(report)
@@ -259,7 +260,8 @@ def methods_sheet(drawn: dict[str, Drawn], subjects: Sequence[Subject], columns:
     for name, own in drawn.items():
         cells += [p.permute(1, 2, 0).numpy() for p in own.pictures[:columns]]
         if name == "engine":
-            labels += [s.prompt[:34] for s in subjects[:columns]]
+            letters = own.pictures.shape[-1] // 6
+            labels += [s.prompt[:letters] for s in subjects[:columns]]
         else:
             labels += [name, *[""] * (min(columns, len(subjects)) - 1)]
     return contact_sheet(cells, min(columns, len(subjects)), labels)
