@@ -57,6 +57,7 @@ class Config:
 
 def main(config: Config) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    torch.set_flush_denormal(True)  # arithmetic on subnormal numbers is many times slower on CPUs
     if config.part == "export":
         export(config)
         return

@@ -51,6 +51,7 @@ class Config:
 
 def main(config: Config) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    torch.set_flush_denormal(True)  # arithmetic on subnormal numbers is many times slower on CPUs
     latents, vectors = encoded(config)
     seen = len(latents) - config.held_out
     base, left_out = fit_base(latents[:seen], vectors[:seen], config)

@@ -57,6 +57,7 @@ class Config:
 
 def main(config: Config) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    torch.set_flush_denormal(True)  # arithmetic on subnormal numbers is many times slower on CPUs
     sizes = DetailConfig(channels=config.autoencoder_model.field.channels)
     upsampler = Upsampler(sizes)
     if config.part == "export":

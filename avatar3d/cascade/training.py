@@ -54,7 +54,6 @@ def train(
     the log. Parameters that want no gradient stay as they are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    torch.set_flush_denormal(True)  # arithmetic on subnormal numbers is many times slower on CPUs
     wanted = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(wanted, lr=schedule.rate, betas=(0.9, 0.99), weight_decay=0.01)
     average = {name: value.clone() for name, value in model.state_dict().items()}
