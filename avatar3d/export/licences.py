@@ -71,6 +71,17 @@ SOURCES = (
         in_avatar=False,
     ),
     Source(
+        "tri-plane cascade and the judge that measures it",
+        "avatar3d, trained on avatars of its engine",
+        "CC0-1.0",
+        LICENCE_URL,
+        (
+            "weights/autoencoder.safetensors", "weights/base.safetensors", "weights/upsampler.safetensors",
+            "weights/judge.safetensors",
+        ),
+        in_avatar=False,
+    ),
+    Source(
         "word vectors distilled from all-MiniLM-L6-v2",
         "sentence-transformers",
         "Apache-2.0",

@@ -23,7 +23,7 @@ from avatar3d.structures import Camera, Render
 TOLERANCE = 5e-5
 """Metres from the surface at which a ray has arrived."""
 LAST_TOLERANCE = 2e-3
-"""The same after the last step: what goes back and forth around a steep surface is there, not a crack."""
+"""The same after the last step for rays that were inside: they go back and forth around a steep surface."""
 STEPS = 40
 
 
@@ -70,13 +70,17 @@ def arrive(field: Field, grid: DistanceGrid, rays: Rays) -> Float[Tensor, " N"]:
     t, leave = box_span(rays, grid.bounds)
     t = skip(grid, rays, t, leave)
     found = torch.full_like(t, torch.inf)
+    crossed = torch.zeros_like(t, dtype=torch.bool)
     alive = (t < leave).nonzero()[:, 0]
     t, leave = t[alive], leave[alive]
     for step in range(STEPS):
         if not len(alive):
             break
         distance = evaluate(field, rays[alive].at(t)).distance
-        arrived = distance < (TOLERANCE if step < STEPS - 1 else LAST_TOLERANCE)
+        crossed[alive] |= distance < -TOLERANCE
+        arrived = distance < TOLERANCE
+        if step == STEPS - 1:
+            arrived = distance < torch.where(crossed[alive], LAST_TOLERANCE, 10 * TOLERANCE)
         arrived &= (distance > -TOLERANCE) | (step == STEPS - 1)
         found[alive[arrived]] = (t + distance)[arrived].clamp_min(0)
         going = (~arrived).nonzero()[:, 0]
