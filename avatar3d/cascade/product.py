@@ -33,6 +33,8 @@ from avatar3d.structures import Avatar
 PREVIEW = 384
 """Pixels of each picture of the preview."""
 
+FILM = 256
+"""Most pixels along each side of the film: a field of 128 cells has no more to show, and each takes time."""
 MESHING = Meshing(cell=0.003, triangles=12000)
 """Of triplane.glb: unwrapping takes most of its time."""
 
@@ -71,7 +73,7 @@ def write_field_files(
     scene = compile_scene(labelled(avatar.parts))
     write_png(_preview(field, scene), folder / "triplane.png")
     if frames:
-        pictures = _turntable(field, scene, frames, resolution, step)
+        pictures = _turntable(field, scene, frames, min(resolution, FILM), step)
         write_mp4(folder / "triplane.mp4", pictures, fps=max(12.0, frames / TURN_SECONDS))
     return {
         "planes": list(field.triplane.planes.shape),
