@@ -33,7 +33,8 @@ DOORS = {
     "xatlas": {"avatar3d/mesh/unwrap.py"},
     "pxr": {"avatar3d/export/usd.py"},
     "bpy": {"avatar3d/export/blender_fbx.py"},
-    "transformers": {"scripts/compile_words.py"},
+    "transformers": {"scripts/compile_words.py", "avatar3d/distill/diffusers_door.py"},
+    "diffusers": {"avatar3d/distill/diffusers_door.py", "scripts/train_prior.py"},
 }
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 

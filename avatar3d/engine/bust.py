@@ -13,10 +13,13 @@ from avatar3d.body.shape import shape_body
 from avatar3d.engine.attach import Figure
 from avatar3d.engine.beard import make_beard
 from avatar3d.engine.brows import make_brows
+from avatar3d.engine.earrings import make_earrings
 from avatar3d.engine.eyes import make_eyes
 from avatar3d.engine.garment import Layers
+from avatar3d.engine.glasses import make_glasses
 from avatar3d.engine.hair import make_hair
 from avatar3d.engine.hats import make_hat
+from avatar3d.engine.lashes import make_lashes
 from avatar3d.engine.shoes import sole_height
 from avatar3d.engine.skin import make_skin
 from avatar3d.engine.tops import make_top
@@ -47,10 +50,10 @@ class Bust:
     bounds: Float[Tensor, "2 3"]
 
 
-def build_bust(spec: AvatarSpec) -> Bust:
+def build_bust(spec: AvatarSpec, thin: bool = False) -> Bust:
     """The parts of `build_avatar(spec)` that a field carries, in the same places, without what does not show.
 
-    Glasses, lashes and jewellery are too thin for a field and are left out.
+    Glasses, lashes and jewellery are too thin for a field; they are left out unless `thin` asks for them.
     """
     figure = StillFigure(shape_body(spec))
     layers = Layers.bare(figure)
@@ -60,15 +63,19 @@ def build_bust(spec: AvatarSpec) -> Bust:
     eyes = make_eyes(spec, figure)[:1]
     parts = [*make_skin(spec, figure, hidden), *eyes, *hair.parts, *make_beard(spec, figure)]
     parts += [*make_brows(spec, figure), *(part for garment in worn for part in garment.parts)]
-    return bust_of(Avatar(spec, hair.skeleton, tuple(parts)), sole_height(spec))
+    if thin:
+        parts += [*make_glasses(spec, figure), *make_earrings(spec, figure), *make_lashes(spec, figure)]
+    kinds = FIELD_KINDS + (THIN_KINDS if thin else ())
+    return bust_of(Avatar(spec, hair.skeleton, tuple(parts)), sole_height(spec), kinds)
 
 
 FIELD_KINDS = ("body", "eyes", "brows", "hair", "beard", "hat", "top")
 """Kinds of parts that a field carries."""
+THIN_KINDS = ("glasses", "jewellery", "lashes")
 
 
-def bust_of(avatar: Avatar, lift: float = 0.0) -> Bust:
-    """The part of an avatar that a field carries, raised by `lift` metres."""
+def bust_of(avatar: Avatar, lift: float = 0.0, kinds: tuple[str, ...] = FIELD_KINDS) -> Bust:
+    """The part of an avatar that a field carries (or parts of other kinds), raised by `lift` metres."""
     up = torch.tensor([0.0, lift, 0.0])
     bounds = bust_bounds(avatar.skeleton) + up
     floor = float(bounds[0, 1] - BELOW * (bounds[1, 1] - bounds[0, 1]))
@@ -76,7 +83,7 @@ def bust_of(avatar: Avatar, lift: float = 0.0) -> Bust:
     for part in avatar.parts:
         mesh = replace(part.mesh, vertices=part.mesh.vertices + up)
         mesh = replace(mesh, faces=mesh.faces[(mesh.vertices[:, 1] > floor)[mesh.faces].any(dim=1)])
-        if part.kind in FIELD_KINDS and len(mesh.faces):
+        if part.kind in kinds and len(mesh.faces):
             parts.append(replace(part, mesh=_plain(mesh), morphs=None))
     return Bust(tuple(parts), bounds)
 
