@@ -1,0 +1,216 @@
+"""Train the prior that ships: a small diffusion model of pictures of busts, told what is said of them and the view.
+
+    python scripts/make_views.py --out outputs/views
+    python scripts/train_prior.py --data outputs/views --out outputs/prior
+    cp -r outputs/prior/prior assets/weights/
+
+The network is diffusers' `UNet2DConditionModel` without cross-attention: what is said (a vector of statements, as the
+text model reads it from a prompt) and the camera's angles enter with the time. Pictures are 64 x 64, folded into
+12 channels of 32 x 32. The same command resumes exactly. `--compile` makes it twice as fast after some minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from avatar3d.cascade.training import Schedule, step_generator, train
+from avatar3d.conditioning.model import condition
+from avatar3d.conditioning.prompt import default_model
+from avatar3d.engine.captions import choose
+from avatar3d.engine.statements import statements
+from avatar3d.render.meshes import BACKDROP
+from avatar3d.weights import load_tensors
+
+STREAM = 7
+FOLD = 2
+
+
+@dataclass(frozen=True)
+class Config:
+    data: Path = Path("outputs/views")
+    out: Path = Path("outputs/prior")
+    batch: int = 32
+    channels: tuple[int, ...] = (96, 160, 224)
+    unsaid: float = 0.12
+    """Share of pictures of which nothing is said."""
+    lit: float = 0.25
+    """Share of pictures in light; the others show material colors."""
+    held_out: int = 4
+    """Last shards that are not trained on."""
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+    compile: bool = False
+    schedule: Schedule = field(default_factory=lambda: Schedule(5000, 8e-4, 200, 0.998, 250))
+
+
+def main(config: Config) -> None:
+    torch.set_num_threads(config.threads)
+    shards = sorted(config.data.glob("*.safetensors"))[: -config.held_out or None]
+    data = {name: torch.cat(column) for name, column in read(shards).items()}
+    print(f"{len(data['true'])} people in {data['angles'].shape[1]} views", flush=True)
+    torch.manual_seed(config.seed)
+    model = build(config).to(config.device)
+    if config.compile:
+        model.compile(dynamic=False)
+    scheduler = make_scheduler()
+    text = default_model().config
+
+    def loss(step: int) -> dict[str, Tensor]:
+        generator = step_generator(config.seed, STREAM, step)
+        numbers = np.random.default_rng((config.seed, STREAM, step))
+        pictures, angles, true = batch(data, config, generator)
+        said = [choose(row, numbers) for row in true.numpy()]
+        said = [{} if numbers.random() < config.unsaid else s for s in said]
+        facts = condition([list(s.values()) for s in said], text)
+        clean = pixel_unshuffle(2 * pictures - 1, FOLD)
+        times = torch.randint(0, len(scheduler.alphas_cumprod), (config.batch,), generator=generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        noisy = scheduler.add_noise(clean, noise, times)
+        wanted = scheduler.get_velocity(clean, noise, times)
+        arguments = (values.to(config.device) for values in (noisy, times, facts_and_view(facts, angles), wanted))
+        noisy, times, told, wanted = arguments
+        with torch.autocast(config.device, dtype=torch.bfloat16):
+            answer = model(noisy, times, None, class_labels=told).sample
+        return {"velocity": (answer.float() - wanted).square().mean()}
+
+    def after(step: int, averaged: torch.nn.Module) -> str:
+        sheet(averaged, scheduler, data, config, config.out / "samples.png")
+        save_prior(averaged, scheduler, text.statements, config.out / "prior")
+        return ""
+
+    config.out.mkdir(parents=True, exist_ok=True)
+    train(model, loss, config.schedule, config.out, "avatar3d.prior", after)
+
+
+def build(config: Config) -> UNet2DConditionModel:
+    depth = len(config.channels)
+    return UNet2DConditionModel(
+        sample_size=64 // FOLD,
+        in_channels=3 * FOLD**2,
+        out_channels=3 * FOLD**2,
+        down_block_types=("DownBlock2D",) * depth,
+        up_block_types=("UpBlock2D",) * depth,
+        mid_block_type="UNetMidBlock2D",
+        block_out_channels=config.channels,
+        layers_per_block=1,
+        norm_num_groups=8,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=len(statements()) + 4,
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
+def make_scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False
+    )
+
+
+def read(shards: list[Path]) -> dict[str, list[Tensor]]:
+    rows = [load_tensors(path, "avatar3d.views")[0] for path in shards]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def batch(data: dict[str, Tensor], config: Config, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures (B, 3, S, S) in [0, 1] over random backgrounds, angles (B, 2), and what is true (B, S)."""
+    people, views = data["angles"].shape[:2]
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(config.batch, *shape, generator=generator)
+
+    who = torch.randint(people, (config.batch,), generator=generator)
+    view = torch.randint(views, (config.batch,), generator=generator)
+    picture = data["pictures"][who, view].float() / 255
+    normal = data["normals"][who, view].float() / 127
+    angles = data["angles"][who, view].clone()
+    color, alpha = picture[:, :3], picture[:, 3:]
+    color = torch.where(draw(1, 1, 1) < config.lit, lit(color, normal, angles, draw), color)
+    plain = color.new_tensor(BACKDROP)[:, None, None]
+    background = torch.where(draw(1, 1, 1) < 0.25, plain, draw(3, 1, 1))
+    color = (color + (1 - alpha) * background).clamp(0, 1)  # colors are stored times alpha
+    mirrored = draw() < 0.5
+    angles[:, 0] = torch.where(mirrored, -angles[:, 0], angles[:, 0])
+    return torch.where(mirrored[:, None, None, None], color.flip(-1), color), angles, data["true"][who]
+
+
+def lit(color: Tensor, normal: Tensor, angles: Tensor, draw) -> Tensor:
+    """Colors under a lamp somewhere near the camera, lambertian (Poole et al. 2022, equation in section 3.2)."""
+    azimuth, elevation = angles.unbind(-1)
+    towards = torch.stack([azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], -1)
+    lamp = torch.nn.functional.normalize(towards + 1.2 * (draw(3) - 0.5), dim=-1)
+    ambient = 0.2 + 0.5 * draw(1, 1, 1)
+    facing = (normal * lamp[..., None, None]).sum(1, keepdim=True).clamp_min(0)
+    return color * (ambient + (1 - ambient) * facing)
+
+
+def facts_and_view(facts: Tensor, angles: Tensor) -> Tensor:
+    """What the network is told: (B, S) statements, then sine and cosine of azimuth and elevation."""
+    azimuth, elevation = angles.unbind(-1)
+    view = torch.stack([azimuth.sin(), azimuth.cos(), elevation.sin(), elevation.cos()], -1)
+    return torch.cat([facts, view.to(facts)], -1)
+
+
+@torch.no_grad()
+def sample(model, scheduler: DDIMScheduler, facts: Tensor, angles: Tensor, seed: int, scale=2.0, steps=24) -> Tensor:
+    """Pictures (B, 3, 64, 64) in [0, 1] by DDIM with guidance."""
+    scheduler.set_timesteps(steps)
+    noisy = torch.randn(len(facts), 12, 32, 32, generator=torch.Generator().manual_seed(seed))
+    told, untold = facts_and_view(facts, angles), facts_and_view(0 * facts, angles)
+    for time in scheduler.timesteps:
+        times = time.expand(len(facts))
+        answer = model(noisy, times, None, class_labels=told).sample
+        plain = model(noisy, times, None, class_labels=untold).sample
+        noisy = scheduler.step(plain + scale * (answer - plain), time, noisy).prev_sample
+    return (pixel_shuffle(noisy.float(), FOLD) * 0.5 + 0.5).clamp(0, 1)
+
+
+def sheet(model, scheduler: DDIMScheduler, data: dict[str, Tensor], config: Config, path: Path) -> None:
+    """Three people in eight views, one seed each."""
+    numbers = np.random.default_rng(3)
+    rows = numbers.integers(len(data["true"]), size=3)
+    said = [list(choose(data["true"][row].numpy(), numbers, 6).values()) for row in rows]
+    facts = condition(said, default_model().config).repeat_interleave(8, 0)
+    azimuth = torch.arange(8).repeat(3) * (2 * math.pi / 8)
+    eager = getattr(model, "_compiled_call_impl", None)
+    model._compiled_call_impl = None  # samples have another batch size than training
+    with torch.autocast(config.device, dtype=torch.bfloat16):
+        pictures = sample(model, scheduler, facts, torch.stack([azimuth, 0 * azimuth], -1), 5, steps=16)
+    model._compiled_call_impl = eager
+    grid = pictures.view(3, 8, 3, 64, 64).permute(0, 3, 1, 4, 2).reshape(192, 512, 3)
+    Image.fromarray((grid * 255 + 0.5).to(torch.uint8).numpy()).save(path)
+    path.with_suffix(".txt").write_text("\n".join(map(str, said)))
+
+
+def save_prior(model, scheduler: DDIMScheduler, names: tuple[str, ...], folder: Path) -> None:
+    """In diffusers' folder layout, float16."""
+    own = build_like(model)
+    own.load_state_dict(model.state_dict())
+    own.half().save_pretrained(folder / "unet")
+    scheduler.save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "AvatarPrior",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
+    (folder / "statements.json").write_text(json.dumps(names))
+
+
+def build_like(model) -> UNet2DConditionModel:
+    return UNet2DConditionModel.from_config(model.config)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
