@@ -35,6 +35,7 @@ DOORS = {
     "bpy": {"avatar3d/export/blender_fbx.py"},
     "transformers": {"scripts/compile_words.py", "avatar3d/distill/diffusers_door.py"},
     "diffusers": {"avatar3d/distill/diffusers_door.py", "scripts/train_prior.py"},
+    "peft": {"avatar3d/distill/own.py"},
 }
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 
