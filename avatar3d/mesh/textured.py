@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatar3d.mesh.bake import bake, seam_error
@@ -50,7 +50,15 @@ def textured_mesh(field: Field, bounds: Float[Tensor, "2 3"], meshing: Meshing |
     Raises `extract.FieldError` when the field has no surface there.
     """
     m = meshing or Meshing()
-    vertices, faces = filled_holes(*largest_pieces(*extract(field, bounds, m.cell), m.least_piece))
+    return textured_surface(
+        field, *filled_holes(*largest_pieces(*extract(field, bounds, m.cell), m.least_piece)), m
+    )
+
+
+def textured_surface(
+    field: Field, vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], m: Meshing
+) -> TexturedMesh:
+    """A mesh of a field's surface: decimated, unwrapped, and with the field's colors as its texture."""
     if len(faces) > m.triangles:
         weld = torch.arange(len(vertices), device=vertices.device)
         vertices, faces = compact(vertices, decimate(vertices, faces, m.triangles, weld).faces)

@@ -27,6 +27,7 @@ from avatar3d.render.scene import (
     view_triangles,
 )
 from avatar3d.render.shading import shade, surface_points
+from avatar3d.render.sight import barycentrics
 from avatar3d.render.textures import weighted_rows
 from avatar3d.render.visibility import UPSAMPLE_DEPTH, Seen, upsample, visibility
 from avatar3d.structures import Camera, Render
@@ -123,7 +124,7 @@ def _center_pass(scene: Scene, camera: Camera) -> _Center:
     every = torch.arange(len(scene.faces), device=scene.faces.device)
     fragments = rasterize(view_triangles(scene, view, every, solid_cutoffs(scene)), camera.width, camera.height)
     _, pixel, face, _ = _flatten(fragments)
-    bary = _barycentrics(scene, camera, face, pixel).detach()
+    bary = barycentrics(scene.vertices, scene.faces[face], camera, pixel).detach()
     with torch.no_grad():
         points = weighted_rows(scene.attributes, scene.faces[face], bary)
     normal = torch.nn.functional.normalize(points[:, 3:6], dim=-1) * view.side[face][:, None]
@@ -209,25 +210,12 @@ def _shade(
 ) -> tuple[Float[Tensor, "3 S"], Float[Tensor, " S"]]:
     """Tone-mapped color and alpha of fragments."""
     camera, depth = points.camera, points.depth
-    bary = _barycentrics(scene, camera, points.face, points.pixel)
+    bary = barycentrics(scene.vertices, scene.faces[points.face], camera, points.pixel)
     surface = surface_points(scene, view, points.face, bary)
     xy = torch.stack([points.pixel % camera.width + 0.5, points.pixel // camera.width + 0.5], dim=-1)
     xy = xy * (depth.shape[1] / camera.width)
     reach = upsample(points.light_reach, depth, xy, points.z, UPSAMPLE_DEPTH * scene.diagonal)
     return tone_map(shade(surface, camera.T_world_camera[:3, 3].to(bary), lights, reach)), surface.alpha
-
-
-def _barycentrics(scene: Scene, camera: Camera, face: Tensor, pixel: Tensor) -> Float[Tensor, "S 3"]:
-    """Barycentrics of pixel centers in their faces, as a function of the vertices."""
-    T = camera.T_world_camera.to(scene.attributes.device).double()
-    points = (scene.vertices.double() - T[:3, 3]) @ T[:3, :3]
-    i, j, k = (points[scene.faces[face, n]] for n in range(3))
-    x = (pixel % camera.width + 0.5 - 0.5 * camera.width) / camera.focal
-    y = (pixel // camera.width + 0.5 - 0.5 * camera.height) / camera.focal
-    ray = torch.stack([x, y, torch.ones_like(x)], dim=-1).double()
-    areas = [(torch.linalg.cross(a, b) * ray).sum(-1) for a, b in ((j, k), (k, i), (i, j))]
-    unnormalized = torch.stack(areas, dim=-1)
-    return (unnormalized / unnormalized.sum(-1, keepdim=True)).to(scene.attributes)
 
 
 def _blend(counts: list[int], pixel: Tensor, color: Tensor, alpha: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
