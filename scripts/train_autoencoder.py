@@ -25,8 +25,9 @@ from avatar3d.cascade.autoencoder import AutoEncoder, AutoEncoderConfig
 from avatar3d.cascade.busts import Busts, load_busts
 from avatar3d.cascade.charts import chart_tensor
 from avatar3d.cascade.points_loss import draw_points, points_loss, total_variation
-from avatar3d.cascade.training import Schedule, step_generator, train
+from avatar3d.cascade.training import Schedule, train
 from avatar3d.cascade.weights import AUTOENCODER_KIND, save_autoencoder
+from avatar3d.diffusion.draws import step_generator
 from avatar3d.weights import load_state, load_tensors
 
 ARRAYS = ("points", "distance", "colors", "labels", "charts")

@@ -24,8 +24,9 @@ from avatar3d.cascade.base import Base, BaseConfig, BaseDenoiser, given, velocit
 from avatar3d.cascade.busts import load_busts
 from avatar3d.cascade.charts import chart_tensor
 from avatar3d.cascade.regression import fit, relevance_of
-from avatar3d.cascade.training import Schedule, step_generator, train
+from avatar3d.cascade.training import Schedule, train
 from avatar3d.cascade.weights import AUTOENCODER_KIND, BASE_KIND, save_base
+from avatar3d.diffusion.draws import step_generator
 from avatar3d.diffusion.levels import T_MAX, T_MIN
 from avatar3d.weights import load_state, load_tensors
 

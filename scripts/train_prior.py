@@ -24,9 +24,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from avatar3d.cascade.training import Schedule, step_generator, train
+from avatar3d.cascade.training import Schedule, train
 from avatar3d.conditioning.model import condition
 from avatar3d.conditioning.prompt import default_model
+from avatar3d.diffusion.draws import step_generator
 from avatar3d.engine.captions import choose
 from avatar3d.engine.statements import statements
 from avatar3d.render.meshes import BACKDROP
@@ -163,7 +164,9 @@ def facts_and_view(facts: Tensor, angles: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sample(model, scheduler: DDIMScheduler, facts: Tensor, angles: Tensor, seed: int, scale=2.0, steps=24) -> Tensor:
+def sample(
+    model, scheduler: DDIMScheduler, facts: Tensor, angles: Tensor, seed: int, scale=2.0, steps=24
+) -> Tensor:
     """Pictures (B, 3, 64, 64) in [0, 1] by DDIM with guidance."""
     scheduler.set_timesteps(steps)
     noisy = torch.randn(len(facts), 12, 32, 32, generator=torch.Generator().manual_seed(seed))

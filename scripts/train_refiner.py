@@ -37,8 +37,9 @@ from avatar3d.cascade.refiner import (
     save_refiner,
     small_maps,
 )
-from avatar3d.cascade.training import Schedule, step_generator, train
+from avatar3d.cascade.training import Schedule, train
 from avatar3d.cascade.weights import AUTOENCODER_KIND, load_autoencoder
+from avatar3d.diffusion.draws import step_generator
 from avatar3d.engine.attach import keep_faces, surface_part
 from avatar3d.engine.bust import StillFigure
 from avatar3d.engine.shoes import sole_height

@@ -26,9 +26,10 @@ from avatar3d.cascade.busts import Busts, load_busts
 from avatar3d.cascade.charts import chart_tensor
 from avatar3d.cascade.patches import draw_patches, patch_loss, surface_points
 from avatar3d.cascade.points_loss import draw_points, points_loss, total_variation
-from avatar3d.cascade.training import Schedule, step_generator, train
+from avatar3d.cascade.training import Schedule, train
 from avatar3d.cascade.upsampler import DetailConfig, DetailNet, Upsampler
 from avatar3d.cascade.weights import AUTOENCODER_KIND, DETAIL_KIND, UPSAMPLER_KIND, save_upsampler
+from avatar3d.diffusion.draws import step_generator
 from avatar3d.diffusion.levels import alpha_sigma
 from avatar3d.weights import load_state, load_tensors
 

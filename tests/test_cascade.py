@@ -16,7 +16,8 @@ from avatar3d.cascade.busts import DataError, load_busts
 from avatar3d.cascade.charts import CHART, SIDE_CHANNELS, chart_tensor, draw_charts
 from avatar3d.cascade.regression import fit, relevance_of
 from avatar3d.cascade.surface import label_points, see_surface
-from avatar3d.cascade.training import Schedule, step_generator, train
+from avatar3d.cascade.training import Schedule, train
+from avatar3d.diffusion.draws import step_generator
 from avatar3d.diffusion.levels import alpha_sigma
 from avatar3d.fields.triplane import PLANE_AXES, from_box, warp
 from avatar3d.render.scene import LabelledMesh, compile_scene

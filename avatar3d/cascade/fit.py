@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avatar3d.cascade.busts import Busts
 from avatar3d.cascade.points_loss import draw_points, points_loss, total_variation
-from avatar3d.cascade.training import step_generator
+from avatar3d.diffusion.draws import step_generator
 from avatar3d.fields.decoder import Decoder
 
 VARIATION, DRIFT = 3e-3, 1e-3

@@ -114,9 +114,4 @@ def _save(state: dict, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def step_generator(seed: int, stream: int, step: int, device: str = "cpu") -> torch.Generator:
-    """The source of all randomness of one step."""
-    return torch.Generator(device).manual_seed((seed * 1009 + stream) * 10_000_019 + step)
-
-
 """One stream per program: auto-encoder 1, base 2, upsampler 3."""

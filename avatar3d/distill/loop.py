@@ -1,0 +1,284 @@
+"""The loop of score distillation: draw, ask the prior, descend. One stage at a time, exactly resumable.
+
+All draws of a step come from its number. A checkpoint holds the scene, the optimizer and the last state that the
+guard found sane. When the guard finds a fault, the scene goes back to that state, and rate and guidance are lowered.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from avatar3d.diffusion.draws import step_generator
+from avatar3d.distill import losses, schedules
+from avatar3d.distill.binding import Prompts, bind
+from avatar3d.distill.cameras import draw_cameras, fixed_cameras
+from avatar3d.distill.guard import Fault, all_finite, look
+from avatar3d.distill.losses import GradientError, descend
+from avatar3d.distill.prior import Loss, Prior
+from avatar3d.distill.scene import DistilledScene, Pictures
+from avatar3d.distill.scene import Shading as ShadingName
+from avatar3d.distill.stage import Look, Stage, at
+from avatar3d.errors import InputError
+
+SIDES = (0.0, math.pi / 2, math.pi, -math.pi / 2)
+"""Azimuths of the pictures that guard and previews look at."""
+GREY = (0.80, 0.81, 0.83)
+SLOWER, WEAKER = 0.5, 0.7
+"""Factors of rate and guidance after a fault."""
+CHECKS = 40
+"""Looks of the guard in a stage."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint that can not be gone on with."""
+
+
+class DivergedError(InputError):
+    """A distillation that fails again and again; its last good state is kept."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a stage is run, which does not change what comes out (but for early stops)."""
+
+    seed: int = 0
+    stream: int = 0
+    """Number of the stage."""
+    checkpoint: Path | None = None
+    save_every: int = 100
+    restarts: int = 3
+    still: float = 0.0
+    """Stop when pictures change less than this (root mean square) between three looks of the guard; 0: never."""
+    rows: int = 64
+    """Most pictures that the prior is asked about at once."""
+    device: str = "cpu"
+
+
+@dataclass
+class Progress:
+    """What a watcher is told."""
+
+    step: int
+    steps: int
+    seconds: float
+    direction: float
+    """Root mean square of the direction that the prior gave."""
+    pictures: Float[Tensor, "B 3 H W"] | None = None
+    """From all sides, at each look of the guard."""
+    fault: Fault | None = None
+
+
+@dataclass
+class Outcome:
+    """What a stage came to."""
+
+    steps: int
+    seconds: float
+    prior_seconds: float
+    """Of them inside the prior."""
+    faults: list[Fault] = field(default_factory=list)
+    diverged: bool = False
+    stopped_early: bool = False
+
+
+Watch = Callable[[Progress], None]
+
+
+def run_stage(
+    scene: nn.Module, prior: Prior, prompts: Prompts, stage: Stage, running: Running, watch: Watch | None = None
+) -> Outcome:
+    """Distil a scene (an `nn.Module` with `DistilledScene`'s methods) in place.
+
+    Raises `CheckpointError` for a checkpoint of another stage. When the guard gives up, the scene is as it last was
+    sane, and the outcome says `diverged`.
+    """
+    assert isinstance(scene, DistilledScene)
+    wanted = [p for p in scene.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(wanted, stage.rate, betas=(0.9, 0.99), eps=1e-15)
+    state = _State(scene, optimizer)
+    if running.checkpoint is not None and running.checkpoint.exists():
+        state.load(running.checkpoint, stage)
+    timed = _Timed(prior)
+    every = max(1, stage.steps // CHECKS)
+    began = time.perf_counter()
+    while state.step < stage.steps:
+        step, share = state.step, state.step / stage.steps
+        for group in optimizer.param_groups:
+            group["lr"] = stage.rate * state.slower
+        try:
+            size = _step(scene, timed, prompts, stage, running, step, state.weaker, optimizer)
+            fault = None if all_finite(scene) else "not finite"
+        except GradientError:
+            size, fault = math.nan, "not finite"
+        state.step += 1
+        report = Progress(state.step, stage.steps, time.perf_counter() - began, size)
+        if fault or state.step % every == 0 or state.step == stage.steps:
+            seen = look_around(scene, stage, running.device)
+            fault = fault or look(seen.alpha, seen.rgb, share)
+            report.pictures = seen.rgb
+            if fault is None:
+                state.keep()
+                state.changes.append(_change(state.last_seen, seen.rgb))
+                state.last_seen = seen.rgb
+            else:
+                report.fault = Fault(fault, state.step)
+                state.faults.append(report.fault)
+                state.back()
+        if watch is not None:
+            watch(report)
+        if running.checkpoint is not None and (state.step % running.save_every == 0 or state.step == stage.steps):
+            state.save(running.checkpoint, stage)
+        if len(state.faults) > running.restarts:
+            return Outcome(state.step, time.perf_counter() - began, timed.seconds, state.faults, diverged=True)
+        if running.still and len(state.changes) >= 3 and max(state.changes[-3:]) < running.still:
+            return Outcome(
+                state.step, time.perf_counter() - began, timed.seconds, state.faults, stopped_early=True
+            )
+    return Outcome(state.step, time.perf_counter() - began, timed.seconds, state.faults)
+
+
+def _step(
+    scene: nn.Module, prior: _Timed, prompts: Prompts, stage: Stage, running: Running, step: int, weaker: float,
+    optimizer: torch.optim.Optimizer,
+) -> float:  # fmt: skip
+    """One step; returns the size of the prior's direction."""
+    generator = step_generator(running.seed, running.stream, step)
+    share = step / stage.steps
+    scene.prepare(step, share, generator)
+    cameras, angles, parts = draw_cameras(stage.cameras, share, stage.batch, stage.size, generator)
+    cameras = [replace(c, T_world_camera=c.T_world_camera.to(running.device)) for c in cameras]
+    behind = _backgrounds(stage.look, stage.batch, generator).to(running.device)
+    pictures: Pictures = scene.draw(cameras, behind, _shading(stage.look, share, generator), generator)
+    latents = prior.encode(pictures.rgb)
+    t = stage.times.schedule()(share, stage.batch, generator).to(latents.device)
+    model = bind(prior, prompts, angles, parts, stage.guidance.perp_neg, rows=running.rows)
+    loss: Loss = getattr(losses, stage.guidance.loss)
+    direction = loss(latents.detach(), t, model, 1 + (stage.guidance.scale - 1) * weaker, generator)
+    weights = getattr(schedules, stage.guidance.weight)(*prior.levels(t))
+    total = descend(latents, direction, weights, stage.guidance.limit)
+    for name, penalty in pictures.penalties.items():
+        total = total + at(getattr(stage.penalties, name), share) * penalty
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    optimizer.step()
+    return float(direction.square().mean().sqrt())
+
+
+@torch.no_grad()
+def look_around(scene: nn.Module, stage: Stage, device: str = "cpu", size: int | None = None) -> Pictures:
+    """Material colors from front, left, back and right over grey."""
+    cameras = [
+        replace(c, T_world_camera=c.T_world_camera.to(device))
+        for c in fixed_cameras(stage.cameras, SIDES, size or stage.size)
+    ]
+    behind = torch.tensor(GREY, device=device).expand(len(cameras), 3)
+    return scene.draw(cameras, behind, "albedo", torch.Generator().manual_seed(0))
+
+
+def _shading(config: Look, share: float, generator: torch.Generator) -> ShadingName:
+    plain, bare = torch.rand(2, generator=generator).tolist()
+    if share < config.albedo_until or plain < config.plain:
+        return "albedo"
+    return "textureless" if bare < config.textureless else "lambertian"
+
+
+def _backgrounds(config: Look, count: int, generator: torch.Generator) -> Float[Tensor, "B 3"]:
+    colors = torch.rand(count, 3, generator=generator)
+    return torch.tensor(GREY).expand(count, 3) if config.background == "grey" else colors
+
+
+def _change(before: Tensor | None, now: Tensor) -> float:
+    return math.inf if before is None else float((now - before).square().mean().sqrt())
+
+
+class _Timed:
+    """A prior, and how long it took."""
+
+    def __init__(self, prior: Prior) -> None:
+        self.prior, self.seconds = prior, 0.0
+        self.levels, self.answer, self.sees_views = prior.levels, prior.answer, prior.sees_views
+        self.device, self.name, self.size, self.latent = prior.device, prior.name, prior.size, prior.latent
+        self.encode_text, self.decode = prior.encode_text, prior.decode
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        began = time.perf_counter()
+        latents = self.prior.encode(rgb)
+        self.seconds += time.perf_counter() - began
+        return latents
+
+    def predict(self, *arguments) -> Tensor:
+        began = time.perf_counter()
+        answer = self.prior.predict(*arguments)
+        if answer.is_cuda:
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - began
+        return answer
+
+
+class _State:
+    """Where a stage is, and where it was when all was well."""
+
+    def __init__(self, scene: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.scene, self.optimizer, self.step = scene, optimizer, 0
+        self.faults: list[Fault] = []
+        self.changes: list[float] = []
+        self.last_seen: Tensor | None = None
+        self.keep()
+
+    @property
+    def slower(self) -> float:
+        return SLOWER ** len(self.faults)
+
+    @property
+    def weaker(self) -> float:
+        return WEAKER ** len(self.faults)
+
+    def keep(self) -> None:
+        self.good = copy.deepcopy(self.scene.state_dict())
+        self.good_optimizer = copy.deepcopy(self.optimizer.state_dict())
+
+    def back(self) -> None:
+        self.scene.load_state_dict(self.good)
+        self.optimizer.load_state_dict(copy.deepcopy(self.good_optimizer))
+
+    def save(self, path: Path, stage: Stage) -> None:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        faults = [[fault.kind, fault.step] for fault in self.faults]
+        torch.save(
+            {
+                "stage": repr(stage), "step": self.step, "scene": self.scene.state_dict(),
+                "optimizer": self.optimizer.state_dict(), "good": self.good,
+                "good_optimizer": self.good_optimizer, "faults": faults, "changes": self.changes,
+                "last_seen": self.last_seen,
+            },
+            temporary,
+        )  # fmt: skip
+        os.replace(temporary, path)
+
+    def load(self, path: Path, stage: Stage) -> None:
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            same = state["stage"] == repr(stage)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise CheckpointError(
+                f"{path} is damaged ({type(error).__name__}); delete it to begin again"
+            ) from error
+        if not same:
+            raise CheckpointError(
+                f"{path} belongs to other settings; run with those, or begin again with --overwrite"
+            )
+        self.scene.load_state_dict(state["scene"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.good, self.good_optimizer = state["good"], state["good_optimizer"]
+        self.faults = [Fault(kind, step) for kind, step in state["faults"]]
+        self.changes, self.last_seen, self.step = state["changes"], state["last_seen"], state["step"]
