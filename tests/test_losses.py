@@ -103,6 +103,11 @@ def test_sds_of_a_certain_prior_is_exact():
         torch.testing.assert_close(step, wanted)
 
 
+def test_more_draws_of_sjc_make_less_noise():
+    (_, one), (_, four) = (expected(partial(losses.sjc, draws=n), two(), 1.0, 1000) for n in (1, 4))
+    torch.testing.assert_close(four, one / 2, rtol=0.15, atol=0)
+
+
 def pure_noise(noisy, t):
     zero = torch.zeros_like(noisy)
     return Noises(zero, zero)
@@ -435,6 +440,7 @@ def test_low_rank_layers_are_off_for_the_prior():
         torch.testing.assert_close(network(x), plain)
         error = (network(x) - 1).square().mean()
     error.backward()
+    assert network.to_q.base_layer.weight.grad is None
     optimizer = torch.optim.SGD(parameters, lr=0.5)
     optimizer.step()
     torch.testing.assert_close(network(x), plain)

@@ -1,7 +1,7 @@
 """What a prior is asked for: guidance, negative prompts, Perp-Neg, and prompts that say where the camera is.
 
-One convention: `base + scale * (text - base)`. The base is what the prior sees without a prompt or, when there is a
-negative prompt, what it sees with that one.
+One convention: `base + scale * (text - base)`. The base is what the prior sees without a prompt or, when there
+is a negative prompt, what it sees with that one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avatar3d.diffusion.guidance import guide
 from avatar3d.distill.prior import Noises, clean_from
 from avatar3d.errors import InputError
 
@@ -40,7 +41,8 @@ def guided(
     of the picture that the text alone gives (Lin et al. 2023, arXiv 2305.08891, equations 15 and 16; on clean
     pictures as in MVDream, arXiv 2308.16512). It needs the noisy batch and its levels, else `GuidanceError`.
     """
-    noise = base(noises) + scale * direction(noises, base(noises))
+    start = base(noises)
+    noise = guide(start + direction(noises, start), start, scale)
     if rescale == 0.0:
         return noise
     if noisy is None or alpha is None or sigma is None:

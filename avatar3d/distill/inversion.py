@@ -1,4 +1,4 @@
-"""From a clean picture to the noise that a prior would make it from: DDIM (Song, Meng and Ermon 2021) backwards."""
+"""From a clean picture to the noise that a prior makes it from: DDIM (Song, Meng and Ermon 2021) backwards."""
 
 from __future__ import annotations
 

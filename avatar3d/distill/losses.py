@@ -64,8 +64,8 @@ def sjc(
 ) -> Float[Tensor, "B C h w"]:
     """Score Jacobian chaining (Wang et al. 2023, arXiv 2212.00774): perturb and average the score.
 
-    With d = sigma / alpha, x + d n is a noisy picture divided by alpha, and equation 10's estimate of the score at x
-    is the mean of (D(x + d n) - x) / d^2 over `draws` of n. Noise is -d times a score: (x - D) / d. For one draw
+    With d = sigma / alpha, x + d n is a noisy picture divided by alpha, and equation 10's estimate of the score at
+    x is the mean of (D(x + d n) - x) / d^2 over `draws` of n. Noise is -d times a score: (x - D) / d. For one draw
     this is `sds`, as x + d n - D = d eps.
     """
     alpha, sigma = (level.to(clean).view(-1, 1, 1, 1) for level in model.levels(t))
@@ -207,8 +207,8 @@ def ucm(
 
 
 def vsd_with(own: Predict) -> Loss:
-    """Variational score distillation (ProlificDreamer, Wang et al. 2023, arXiv 2305.16213, equation 9): guided noise
-    less the noise that `own`, a model of the renders' own distribution, sees; see `avatar3d.distill.own`."""
+    """Variational score distillation (ProlificDreamer, Wang et al. 2023, arXiv 2305.16213, equation 9): guided
+    noise less the noise that `own`, a model of the renders' own distribution, sees; see `avatar3d.distill.own`."""
 
     @torch.no_grad()
     def vsd(

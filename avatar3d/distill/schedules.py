@@ -1,7 +1,7 @@
 """Which times a step distills at, and how much they count.
 
-A schedule is (share of the run that is done, batch, generator) -> times. A weighting is (alpha, sigma) -> weights of
-a loss's direction, which is in units of noise.
+A schedule is (share of the run that is done, batch, generator) -> times. A weighting is (alpha, sigma) -> weights
+of a loss's direction, which is in units of noise.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class SquareRoot:
-    """One time for all, which falls with the square root of the share done (HiFA, arXiv 2305.18766, equation 8)."""
+    """One time for all, which falls with the root of the share done (HiFA, arXiv 2305.18766, equation 8)."""
 
     high: float = 0.98
     low: float = 0.02
