@@ -7,7 +7,7 @@ world scales them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -23,6 +23,7 @@ class RadianceSample:
     """Material color, sRGB in [0, 1]."""
 
 
+@runtime_checkable
 class RadianceField(Protocol):
     """Density and color at (N, 3) points inside a box; nothing is outside."""
 
