@@ -43,6 +43,8 @@ class HashField(nn.Module):
     """Features of all levels -> a small network -> density and color."""
 
     bounds: Float[Tensor, "2 3"]
+    open: Float[Tensor, " L"]
+    """Weights of the levels."""
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class HashField(nn.Module):
         c = self.config
         share = min(1.0, c.first + 2 * progress * (1 - c.first))
         levels = torch.arange(c.levels, device=self.open.device)
-        self.open.copy_((share * c.levels - levels).clamp(0, 1))  # type: ignore[operator]
+        self.open.copy_((share * c.levels - levels).clamp(0, 1))
 
     def forward(self, points: Float[Tensor, "N 3"]) -> RadianceSample:
         at = to_box(points, self.bounds)
@@ -99,8 +101,9 @@ class HashField(nn.Module):
             rows.append(self._row(low + low.new_tensor(corner), cells))
             sides = [share[:, axis] if c else 1 - share[:, axis] for axis, c in enumerate(corner)]
             weights.append(sides[0] * sides[1] * sides[2])
-        index = torch.stack(rows) + level * self.config.rows
-        return (torch.nn.functional.embedding(index, self.table) * torch.stack(weights)[..., None]).sum(0)
+        index = torch.cat(rows) + level * self.config.rows
+        found = self.table.index_select(0, index) * torch.cat(weights)[:, None]
+        return found.view(8, len(unit), -1).sum(0)
 
     def _row(self, vertex: Int[Tensor, "N 3"], cells: int) -> Int[Tensor, " N"]:
         """Row of a vertex in its level's table: one each while there is room, hashed beyond."""

@@ -17,6 +17,8 @@ def analytic_slope(field: RadianceField, points: Float[Tensor, "N 3"]) -> Float[
     with torch.enable_grad():
         at = points.detach().requires_grad_(True)
         density = field(at).density
+        if not density.requires_grad:
+            return torch.zeros_like(points)
         return torch.autograd.grad(density.sum(), at, create_graph=keep)[0]
 
 

@@ -58,8 +58,8 @@ class VoxelField(nn.Module):
 
     def forward(self, points: Float[Tensor, "N 3"]) -> RadianceSample:
         found = look_up(self.grid, to_box(points, self.bounds))
-        density = nn.functional.softplus(DENSITY_GAIN * found[:, 0])
-        return RadianceSample(density, found[:, 1:].sigmoid())
+        density = nn.functional.softplus(DENSITY_GAIN * found[:, 0].contiguous())
+        return RadianceSample(density, found.sigmoid()[:, 1:])
 
     def slope(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Direction in which the density grows: central differences of the grid, interpolated; not its length."""
