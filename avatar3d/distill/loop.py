@@ -22,7 +22,7 @@ from avatar3d.diffusion.draws import step_generator
 from avatar3d.distill import losses, schedules
 from avatar3d.distill.binding import Prompts, bind
 from avatar3d.distill.cameras import draw_cameras, fixed_cameras
-from avatar3d.distill.guard import Fault, all_finite, look
+from avatar3d.distill.guard import STARTS, Fault, all_finite, look
 from avatar3d.distill.losses import GradientError, descend
 from avatar3d.distill.prior import Loss, Prior
 from avatar3d.distill.scene import DistilledScene, Pictures
@@ -127,7 +127,8 @@ def run_stage(
             fault = fault or look(seen.alpha, seen.rgb, share)
             report.pictures = seen.rgb
             if fault is None:
-                state.keep()
+                if look(seen.alpha, seen.rgb, max(share, STARTS)) is None:
+                    state.keep()
                 state.changes.append(_change(state.last_seen, seen.rgb))
                 state.last_seen = seen.rgb
             else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -66,6 +66,7 @@ def mixed(texts: Sequence[Text], weights: Float[Tensor, "K B"]) -> Text:
     return Text(add([text.tokens for text in texts]), add([text.pooled for text in texts]), mask)
 
 
+@runtime_checkable
 class Prior(Protocol):
     """A frozen text-to-image diffusion model, in latent or pixel space. It never draws random numbers."""
 
@@ -175,6 +176,6 @@ class Model:
 Loss = Callable[
     [Float[Tensor, "B C h w"], Float[Tensor, " B"], Model, float, torch.Generator], Float[Tensor, "B C h w"]
 ]
-"""(clean latents, times, model, guidance scale, generator) -> direction in which clean latents are wrong, in units of
-noise: descending along it makes them likelier. It is a constant: nothing is differentiated through the model. The
-loop weights it by w(t) and hands it to the field as the gradient of the latents."""
+"""(clean latents, times, model, guidance scale, generator) -> direction in which clean latents are wrong, in units
+of noise: descending along it makes them likelier. It is a constant: nothing is differentiated through the model.
+The loop weights it by w(t) and hands it to the scene as the gradient of the latents."""
