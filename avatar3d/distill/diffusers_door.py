@@ -37,8 +37,8 @@ def load_prior(
     """A prior of a folder in diffusers' format or a hub id (downloaded once, if there is a network).
 
     `size` is in pixels a side, if other than the model's own. `offload` keeps text encoders off the device while
-    they do not read. A LoRA (a file, a folder or a hub id) is merged into the weights, times `lora_scale`. A folder
-    without text encoder needs `encode_person`: B prompts -> (B, S). Only safetensors are read.
+    they do not read. A LoRA (a file, a folder or a hub id) is merged into the weights, times `lora_scale`. A
+    folder without text encoder needs `encode_person`: B prompts -> (B, S). Only safetensors are read.
 
     Raises `PriorError` when files are missing, broken or of another kind of model.
     """
@@ -105,11 +105,12 @@ def _from_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=FILES, ignore_patterns=VARIANTS))
     except GatedRepoError as error:
         raise PriorError(
-            f"{name} is behind a licence: accept it at https://huggingface.co/{name}, run `hf auth login`, try again."
+            f"{name} is behind a licence: accept it at https://huggingface.co/{name}, "
+            "run `hf auth login`, and try again."
         ) from error
     except RepositoryNotFoundError as error:
         raise PriorError(
-            f"The hub has no {name}, or it is private (then run `hf auth login`), and there is no such folder here."
+            f"There is no folder {name}, and no such model on the hub; if it is private, run `hf auth login`."
         ) from error
     except (OSError, ValueError) as error:
         raise PriorError(

@@ -1,9 +1,9 @@
-"""How the three kinds of denoisers are asked: noisy latents, steps, text, views and poses in, the raw answer out."""
+"""How three kinds of denoisers are asked: noisy latents, steps, text, views, poses in, the raw answer out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,21 +16,6 @@ FLUX_GUIDANCE = 3.5
 """What Flux's guidance-distilled models are told to use; the guidance of the loss comes on top."""
 ANGLES, MATRIX = 4, 16
 """Numbers that tell a camera."""
-
-
-class Network(Protocol):
-    """A denoiser."""
-
-    def __call__(
-        self,
-        noisy: Float[Tensor, "B C h w"],
-        steps: Tensor,
-        text: Text,
-        angles: Float[Tensor, "B 2"] | None,
-        pose: Float[Tensor, "B 3 S S"] | None,
-    ) -> Float[Tensor, "B D h w"]:
-        """`steps` are those of the scheduler, 0 to 1000. All is in the denoiser's dtype but steps and angles."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -91,7 +76,7 @@ class UNet:
         return torch.cat([text.pooled, camera_angles(angles).to(text.pooled)], dim=-1).to(noisy)
 
     def added(self, text: Text) -> dict[str, Tensor] | None:
-        """SDXL's vector, and its picture size, crop and wanted size (Podell et al. 2023, section 2.2): a whole one."""
+        """SDXL's vector; picture size, crop, wanted size of a whole picture (Podell et al. 2023, section 2.2)."""
         if self.model.config.addition_embed_type != "text_time":
             return None
         assert text.pooled is not None
@@ -154,6 +139,11 @@ class Flux:
         return unpacked(patches, height, width)
 
 
+Network = UNet | SD3 | Flux
+"""(noisy, steps of the scheduler from 0 to 1000, text, angles, pose) -> answer; all in the denoiser's dtype but steps
+and angles."""
+
+
 def packed(latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B N D"]:
     """2 x 2 patches row by row; in each the channels vary slowest."""
     batch, channels, height, width = latents.shape
@@ -181,7 +171,7 @@ def camera_angles(angles: Float[Tensor, "B 2"]) -> Float[Tensor, "B 4"]:
 
 
 def camera_matrix(angles: Float[Tensor, "B 2"]) -> Float[Tensor, "B 16"]:
-    """World-from-camera, row by row, of a camera at distance 1 that looks at the origin (Shi et al. 2023, MVDream).
+    """World-from-camera, row by row, of a camera at distance 1 looking at the origin (Shi et al. 2023, MVDream).
 
     Camera axes are OpenGL's (x right, y up, looking along -z), the world's are Blender's: +Z up, and the front
     looks along -Y.

@@ -37,7 +37,7 @@ KNOWN = "known are pipelines like SD 1, SD 2, SDXL, IF, SD3 and Flux, and UNets 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Noise levels. A discrete scheduler's time t is its nearest step, t (N - 1) rounded, here and for the model."""
+    """Noise levels. A discrete scheduler's time t is its step round(t (N - 1)), here and for the model."""
 
     answer: Answer
     steps_in_all: int
@@ -132,8 +132,8 @@ def assemble(
     controlnet: Any = None,
     encode_person: EncodePerson | None = None,
 ) -> DiffusersPrior:
-    """A prior of a pipeline's components and config. The models are frozen and moved; with `offload` the text encoders
-    stay on the CPU but for the moments in which they read, and the denoiser makes room for them.
+    """A prior of a pipeline's components and config. The models are frozen and moved; with `offload` the text
+    encoders stay on the CPU but for the moments in which they read, and the denoiser makes room for them.
 
     Raises `PriorError` for what is not text-to-image or does not fit together.
     """

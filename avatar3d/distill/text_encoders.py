@@ -3,9 +3,9 @@
 The recipes are those that the models were trained with. They differ in the layer that is read, in how many tokens
 there are, and in whether padding is hidden from the encoder:
 
-    SD 1 and 2    CLIP's last layer, 77 tokens                                    (Rombach et al. 2022, section 3.3)
-    IF            T5 of the lower-case prompt, 77 tokens, padding hidden          (after Saharia et al. 2022)
-    SDXL          two CLIPs' last layer but one side by side; the second's vector (Podell et al. 2023, section 2.1)
+    SD 1 and 2    CLIP's last layer, 77 tokens                                   (Rombach et al. 2022, section 3.3)
+    IF            T5 of the lower-case prompt, 77 tokens, padding hidden         (after Saharia et al. 2022)
+    SDXL          two CLIPs' last layer but one side by side, the second's vector (Podell et al. 2023, section 2.1)
     SD3           the same two, filled up with zeros, then T5; both vectors       (Esser et al. 2024, section 4)
     Flux          T5; CLIP's vector
     statement     no tokens: a caller's function makes one vector of the prompt
@@ -156,7 +156,7 @@ def person_text(encode_person: EncodePerson, width: int, prompt: str) -> Text:
 
 
 def encoder_of(parts: Mapping[str, Any], number: int, length: int | None = None) -> Encoder | None:
-    """The pipeline's text encoder with that number, if it has one. Without a length it is what the encoder can read."""
+    """The pipeline's text encoder with that number, if any. Without a length it is what the encoder can read."""
     ending = "" if number == 1 else f"_{number}"
     tokenizer, model = parts.get(f"tokenizer{ending}"), parts.get(f"text_encoder{ending}")
     if tokenizer is None or model is None:
