@@ -35,6 +35,8 @@ DOORS = {
     "bpy": {"avatar3d/export/blender_fbx.py"},
     "transformers": {"scripts/compile_words.py", "avatar3d/distill/diffusers_door.py"},
     "diffusers": {"avatar3d/distill/diffusers_door.py", "scripts/train_prior.py"},
+    "huggingface_hub": {"avatar3d/distill/diffusers_door.py"},
+    "peft": {"avatar3d/distill/diffusers_door.py"},
 }
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 

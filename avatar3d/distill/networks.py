@@ -140,8 +140,8 @@ class Flux:
 
 
 Network = UNet | SD3 | Flux
-"""(noisy, steps of the scheduler from 0 to 1000, text, angles, pose) -> answer; all in the denoiser's dtype but steps
-and angles."""
+"""(noisy, steps of the scheduler from 0 to 1000, text, angles, pose) -> answer; in the denoiser's dtype but for
+steps and angles."""
 
 
 def packed(latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B N D"]:

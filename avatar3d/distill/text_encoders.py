@@ -116,8 +116,8 @@ def t5_text(t5: Encoder, prompt: str) -> Text:
     return Text(tokens=t5(prompt.lower().strip(), hide_padding=True).last_hidden_state)
 
 
-def two_clips(clips: Sequence[Encoder], prompt: str) -> tuple[Float[Tensor, "1 L D"], list[Float[Tensor, "1 P"]]]:
-    """Last layers but one, side by side; the vectors one by one."""
+def two_clips(clips: Sequence[Encoder], prompt: str) -> tuple[Float[Tensor, "1 L D"], list[Tensor]]:
+    """Last layers but one, side by side; what each makes of the whole, (1, P) where it has a projection."""
     outputs = [clip(prompt) for clip in clips]
     return torch.cat([out.hidden_states[-2] for out in outputs], dim=-1), [out[0] for out in outputs]
 
