@@ -37,7 +37,8 @@ DOORS = {
     "pytorch3d": {"avatar3d/render/peer_rasterizers.py"},
     "nvdiffrast": {"avatar3d/render/peer_rasterizers.py"},
     "diffusers": {"avatar3d/distill/diffusers_door.py", "scripts/train_prior.py"},
-    "peft": {"avatar3d/distill/own.py"},
+    "huggingface_hub": {"avatar3d/distill/diffusers_door.py"},
+    "peft": {"avatar3d/distill/own.py", "avatar3d/distill/diffusers_door.py"},
 }
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 
