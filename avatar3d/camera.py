@@ -9,6 +9,8 @@ Depth       the camera's z coordinate (not the distance to the eye), metres.
 Orbit       azimuth 0 is in front of the avatar, looking along -Z; a positive azimuth moves the camera to the
             avatar's left (+X), which is the right-hand side of a picture taken from the front. A positive
             elevation moves it up. Field of view is the vertical one.
+Transforms  files of Blender and nerfstudio (`transforms.json`): the camera looks along -z with y up (OpenGL), and the
+            world has +Z up; what faces us along -Y there faces +Z here.
 Texture     glTF: (0, 0) is the upper left corner of the image, v grows downwards.
 Quaternion  (w, x, y, z).
 
@@ -141,3 +143,24 @@ def pixel_centers(camera: Camera) -> Float[Tensor, "H W 2"]:
     x = torch.arange(camera.width, dtype=like.dtype, device=like.device) + 0.5
     y = torch.arange(camera.height, dtype=like.dtype, device=like.device) + 0.5
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+OPENGL_WORLD = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
+"""Our axes to those of a world with +Z up: (x, y, z) becomes (x, -z, y)."""
+
+
+def from_transform(matrix: Float[Tensor, "4 4"]) -> Float[Tensor, "4 4"]:
+    """`T_world_camera` of a `transform_matrix`: a camera with OpenGL axes in a world with +Z up."""
+    axes = matrix.new_tensor(OPENGL_WORLD)
+    ours = matrix.clone()
+    ours[:3] = axes.T @ matrix[:3]
+    ours[:, 1:3] *= -1
+    return ours
+
+
+def to_transform(T_world_camera: Float[Tensor, "4 4"]) -> Float[Tensor, "4 4"]:
+    """The inverse of `from_transform`."""
+    theirs = T_world_camera.clone()
+    theirs[:, 1:3] *= -1
+    theirs[:3] = T_world_camera.new_tensor(OPENGL_WORLD) @ theirs[:3]
+    return theirs

@@ -17,6 +17,7 @@ LAYERS = (
     ("pictures",),
     ("film",),
     ("source", "delivery"),
+    ("reconstruct",),
     ("cascade",),
     ("pipeline",),
     ("console", "commands", "doctor"),

@@ -98,18 +98,12 @@ def render_views(
         raise FieldError("views are rendered together only at one size: give cameras of the same width and height")
     pairs = [camera_rays(camera, field.bounds) for camera in cameras]
     rays = Rays(*(torch.cat([getattr(r, name) for r, _ in pairs]) for name in ("origins", "directions")))
-    per_view = len(rays) // len(cameras)
     lamps = rays.origins.new_zeros(1, 3) if shading is None else shading.light.to(rays.origins).view(-1, 3)
-    light = lamps.expand(len(cameras), 3).repeat_interleave(per_view, 0)
+    light = lamps.expand(len(cameras), 3).repeat_interleave(len(rays) // len(cameras), 0)
     aim = _Aim(rays.origins, rays.directions, _shifts(len(rays), nodes + importance, generator, light), light)
-
-    def render(aim: Rays) -> tuple[Tensor, ...]:
-        assert isinstance(aim, _Aim)
-        return _march(field, aim, nodes, importance, shading, normals or shading is not None, grid)
-
-    budget = max(1, memory * POINTS_PER_RAY // (nodes + importance))
-    rgb, alpha, t, normal, facing, weights, edges = (
-        torch.cat(column) for column in zip(*in_chunks(render, aim, budget), strict=True)
+    asked = normals or shading is not None
+    rgb, alpha, t, normal, facing, weights, edges = _collect(
+        field, aim, nodes, importance, shading, asked, grid, memory
     )
     size = (len(cameras), cameras[0].height, cameras[0].width)
     behind = _behind(background, rays, size)
@@ -120,6 +114,21 @@ def render_views(
         normal=normal.view(*size, 3).permute(0, 3, 1, 2), facing=facing.view(size),
         weights=weights.view(*size, -1), edges=edges.view(*size, -1),
     )  # fmt: skip
+
+
+def light_of_rays(
+    field: RadianceField,
+    rays: Rays,
+    nodes: int = 48,
+    importance: int = 0,
+    generator: torch.Generator | None = None,
+    grid: Occupancy | None = None,
+    memory: int = MEMORY,
+) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
+    """Colors (times alpha) and alpha of any rays, as `render_views` makes them."""
+    shift = _shifts(len(rays), nodes + importance, generator, rays.origins)
+    aim = _Aim(rays.origins, rays.directions, shift, torch.zeros_like(rays.origins))
+    return _collect(field, aim, nodes, importance, None, False, grid, memory)[:2]
 
 
 def render_radiance(
@@ -156,6 +165,20 @@ def _behind(background: Behind, rays: Rays, size: tuple[int, int, int]) -> Float
     if callable(background) and not isinstance(background, Tensor):
         return background(rays.directions).view(*size, 3)
     return torch.as_tensor(background).to(rays.origins).expand(*size, 3)
+
+
+def _collect(
+    field: RadianceField, aim: _Aim, nodes: int, importance: int, shading: Shading | None, normals: bool,
+    grid: Occupancy | None, memory: int,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """`_march` in pieces that fit the memory."""
+
+    def render(aim: Rays) -> tuple[Tensor, ...]:
+        assert isinstance(aim, _Aim)
+        return _march(field, aim, nodes, importance, shading, normals, grid)
+
+    budget = max(1, memory * POINTS_PER_RAY // (nodes + importance))
+    return tuple(torch.cat(column) for column in zip(*in_chunks(render, aim, budget), strict=True))
 
 
 def _march(
