@@ -95,8 +95,8 @@ class SurfaceScene(nn.Module):
             raise SurfaceError("the field's distances are not finite; check the weights that it was made with")
         if not (start < 0).any():
             raise SurfaceError(
-                "nothing of the field is inside its surface: lower the level at which its density counts as solid, "
-                "or use a finer lattice (more cells)"
+                "nothing of the field is inside its surface: lower the level at which density counts as solid, or "
+                "use a finer lattice (more cells)"
             )
         cell = float(self.lattice.cell.mean())
         self.distance = nn.Parameter(start / cell)

@@ -99,7 +99,7 @@ def scene_arrays(scene: Scene) -> SceneArrays:
 
 
 @dataclass(frozen=True)
-class _Samples:
+class Samples:
     """What the image samples see."""
 
     homogeneous: Float[np.ndarray, "V 3"]
@@ -128,7 +128,7 @@ def draw(
     `shadow_maps`, one for each light that casts shadows, serve many frames under the same lights; without them
     they are made for what this camera sees. Row bands are shared by `workers` threads.
     """
-    seen = _see(arrays, camera, samples, blend_layers, workers)
+    seen = see(arrays, camera, samples, blend_layers, workers)
     reach, depth, channels = _light_reach(
         arrays, camera, lights, seen, samples, shadows, occlusion, shadow_maps, workers
     )
@@ -182,7 +182,7 @@ def look(arrays: SceneArrays, camera: Camera) -> Look:
         blended=arrays.blended[:0],
         alpha_cutoff=as_array(solid_cutoffs(scene), np.float64)[arrays.face_mesh],
     )
-    seen = _see(as_solid, camera, 1, 0, 1)
+    seen = see(as_solid, camera, 1, 0, 1)
     labels = np.where(seen.solid_face >= 0, as_array(scene.labels, np.int64)[arrays.face_mesh[seen.solid_face]], 0)
     position, normal = (np.empty((camera.height, camera.width, 3), np.float32) for _ in range(2))
     seen_rows(
@@ -198,7 +198,8 @@ def _unlit(colors: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
     return linear_to_srgb(linear.clamp(0, 1)).numpy()
 
 
-def _see(arrays: SceneArrays, camera: Camera, samples: int, layers: int, workers: int) -> _Samples:
+def see(arrays: SceneArrays, camera: Camera, samples: int, layers: int, workers: int) -> Samples:
+    """Solid surfaces and up to `layers` blended ones before them, at `samples` x `samples` places a pixel."""
     width, height, focal = camera.width * samples, camera.height * samples, camera.focal * samples
     T_world_camera = as_array(camera.T_world_camera, np.float64)
     p = (arrays.vertices - T_world_camera[:3, 3]) @ T_world_camera[:3, :3]
@@ -230,14 +231,14 @@ def _see(arrays: SceneArrays, camera: Camera, samples: int, layers: int, workers
         layer_face, layer_depth = fill(arrays.blended, layers, solid_depth[0])
     else:
         layer_face, layer_depth = solid_face[:0], solid_depth[:0]
-    return _Samples(homogeneous, side, rows, solid_face[0], solid_depth[0], layer_face, layer_depth)
+    return Samples(homogeneous, side, rows, solid_face[0], solid_depth[0], layer_face, layer_depth)
 
 
 def _light_reach(
     arrays: SceneArrays,
     camera: Camera,
     lights: Lights,
-    seen: _Samples,
+    seen: Samples,
     samples: int,
     shadows: bool,
     occlusion: bool,

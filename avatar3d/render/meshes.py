@@ -185,7 +185,7 @@ def _shaded_samples(
     layer, pixel, face, z = (torch.cat(column) for column in columns)
     color, coverage = _shade(scene, view, lights, Shaded(face, pixel, z, fine, light_reach, depth))
     counts = torch.bincount(layer, minlength=layer_start).tolist()
-    light, alpha = _blend(counts, pixel, color, coverage, fine.width * fine.height)
+    light, alpha = blended(counts, pixel, color, coverage, fine.width * fine.height)
     both = torch.cat([light, alpha[None]]).view(4, camera.height, samples, camera.width, samples)
     # adding slices is several times faster than a mean over two small axes
     mean = reduce(torch.add, (both[:, :, i, :, j] for i in range(samples) for j in range(samples))) / samples**2
@@ -218,7 +218,7 @@ def _shade(
     return tone_map(shade(surface, camera.T_world_camera[:3, 3].to(bary), lights, reach)), surface.alpha
 
 
-def _blend(counts: list[int], pixel: Tensor, color: Tensor, alpha: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+def blended(counts: list[int], pixel: Tensor, color: Tensor, alpha: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     """Composite fragments, `counts[n]` of layer n after those of layer n - 1, front to back.
 
     Gives (3, pixels) premultiplied color and (pixels,) alpha.
