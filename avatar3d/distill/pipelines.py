@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from avatar3d.distill.networks import ANGLES, MATRIX, SD3, Flux, Network, UNet, resized
 from avatar3d.distill.prior import Answer, PriorError, Text
@@ -74,6 +76,8 @@ class DiffusersPrior:
     reader: TextReader
     vae: Any = None
     """None for pixel space."""
+    fold: int = 1
+    """In pixel space: so many by so many pixels are one place with more channels."""
 
     def encode_text(self, prompts: Sequence[str]) -> Text:
         """Each prompt is read once. Raises `PriorError` for new prompts after `release_text_encoder`."""
@@ -92,13 +96,13 @@ class DiffusersPrior:
         """The mean of the autoencoder's posterior, scaled as the denoiser expects; in the pictures' dtype."""
         pictures = 2 * resized(rgb, self.size) - 1
         if self.vae is None:
-            return pictures
+            return pixel_unshuffle(pictures, self.fold)
         mean = self.vae.encode(pictures.to(self.vae.dtype)).latent_dist.mode()
         return ((mean - (self.vae.config.shift_factor or 0)) * self.vae.config.scaling_factor).to(rgb.dtype)
 
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 S S"]:
         """Pictures in [0, 1]."""
-        pictures = latents
+        pictures = pixel_shuffle(latents, self.fold)
         if self.vae is not None:
             raw = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0)
             pictures = self.vae.decode(raw.to(self.vae.dtype)).sample.to(latents.dtype)
@@ -162,8 +166,9 @@ def assemble(
     if offload and models:
         reader.room = partial(_room_for, models, denoiser, device)
     sees = isinstance(network, UNet) and denoiser.config.class_embed_type is not None
+    fold = size // latent[1] if vae is None else 1
     return DiffusersPrior(
-        name, schedule.answer, size, latent, sees, device, denoiser.dtype, schedule, network, reader, vae
+        name, schedule.answer, size, latent, sees, device, denoiser.dtype, schedule, network, reader, vae, fold
     )
 
 
@@ -253,14 +258,15 @@ def _geometry(
     """Pixels a side, and the latents' shape."""
     if vae is not None and not {"latent_channels", "block_out_channels", "scaling_factor"} <= set(vae.config):
         raise PriorError(f"The autoencoder of {name} ({type(vae).__name__}) is not known; use an AutoencoderKL.")
-    expected = 3 if vae is None else vae.config.latent_channels
+    fold = max(1, math.isqrt(channels // 3)) if vae is None else 1
+    expected = 3 * fold**2 if vae is None else vae.config.latent_channels
     out = denoiser.config.get("out_channels") or denoiser.config.in_channels
     if channels != expected or (not patches and out not in (channels, 2 * channels)):
         raise PriorError(
             f"{name} takes {channels} channels where pictures have {expected}, so it needs more than a prompt "
             f"(inpainting or super-resolution?): {KNOWN}."
         )
-    factor = 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
+    factor = fold if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
     own = 128 if patches else denoiser.config.sample_size
     if size is None and not isinstance(own, int):
         raise PriorError(f"{name} does not say for which size it was made; give `size`, in pixels.")
