@@ -35,7 +35,7 @@ DOORS = {
     "pxr": {"avatar3d/export/usd.py"},
     "bpy": {"avatar3d/export/blender_fbx.py"},
     "transformers": {"scripts/compile_words.py", "avatar3d/distill/diffusers_door.py"},
-    "pytorch3d": {"avatar3d/render/peer_rasterizers.py"},
+    "pytorch3d": {"avatar3d/render/peer_rasterizers.py", "scripts/benchmark_render.py"},
     "nvdiffrast": {"avatar3d/render/peer_rasterizers.py"},
     "diffusers": {"avatar3d/distill/diffusers_door.py", "scripts/train_prior.py"},
     "huggingface_hub": {"avatar3d/distill/diffusers_door.py"},

@@ -30,6 +30,9 @@ SIZES = (16, 64, 256)
 class Paint(nn.Module):
     """Turns of the colors of the parts whose kind is chosen; equal textures of equal color are painted as one."""
 
+    layer: Tensor
+    """(parts,) which texture each part has; -1 for those that keep their colors."""
+
     def __init__(self, parts: Sequence[Part], kinds: Sequence[str], sizes: Sequence[int] = SIZES) -> None:
         super().__init__()
         layers: dict[tuple[int, tuple[float, ...]], int] = {}
@@ -41,7 +44,6 @@ class Paint(nn.Module):
             numbers.append(layers.setdefault(key, len(layers)) if part.kind in kinds else -1)
         like = parts[0].mesh.vertices
         self.register_buffer("layer", torch.tensor(numbers, device=like.device))
-        """Of each part; -1 for those that keep their colors."""
         self.turns = nn.ParameterList(like.new_zeros(len(layers), size, size, 3) for size in sizes)
 
     def turn(self, layer: Int[Tensor, " S"], uv: Float[Tensor, "S 2"]) -> Float[Tensor, "S 3"]:

@@ -41,33 +41,30 @@ class SurfaceError(InputError, ValueError):
 class ColorGrid(nn.Module):
     """Colors in a box: a coarse grid, which few steps change smoothly, plus a fine one, looked up trilinearly."""
 
+    bounds: Tensor
+
     def __init__(self, bounds: Float[Tensor, "2 3"], size: int = 64, coarse: int = 12) -> None:
         super().__init__()
         self.register_buffer("bounds", bounds.clone())
         self.levels = nn.ParameterList(bounds.new_zeros(1, 3, n, n, n) for n in (coarse, size))
 
     def forward(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        low, high = self.bounds.unbind(0)
-        grid = ((points - low) / (high - low) * 2 - 1).flip(-1)[None, None, None]
-        found = [
-            F.grid_sample(g, grid, padding_mode="border", align_corners=True)[0, :, 0, 0].T for g in self.levels
-        ]
-        return torch.sigmoid(found[0] + found[1])
+        return torch.sigmoid(self._at(self.levels[0], points) + self._at(self.levels[1], points))
 
     @torch.no_grad()
     def fit(self, colors: Colors) -> None:
         """Take the colors of another field at the grid's nodes."""
         for n, level in enumerate(self.levels):
-            steps = torch.linspace(0, 1, level.shape[-1], device=level.device, dtype=level.dtype)
-            points = torch.cartesian_prod(steps, steps, steps) * (self.bounds[1] - self.bounds[0]) + self.bounds[0]
+            lattice = Lattice(self.bounds, level.shape[-1] - 1)
+            points = lattice.nodes()
             rgb = torch.cat([colors(piece) for piece in points.split(CHUNK)]).clamp(LEAST, 1 - LEAST)
-            have = 0.0 if n == 0 else torch.cat([torch.logit(self._coarse(p)) for p in points.split(CHUNK)])
-            level.copy_((torch.logit(rgb) - have).T.view_as(level))
+            rest = torch.logit(rgb) - self._at(self.levels[0], points) * (n > 0)
+            level.copy_(rest.T.view_as(level))
 
-    def _coarse(self, points: Tensor) -> Tensor:
+    def _at(self, level: Float[Tensor, "1 3 S S S"], points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         low, high = self.bounds.unbind(0)
         grid = ((points - low) / (high - low) * 2 - 1).flip(-1)[None, None, None]
-        return torch.sigmoid(F.grid_sample(self.levels[0], grid, align_corners=True)[0, :, 0, 0].T)
+        return F.grid_sample(level, grid, padding_mode="border", align_corners=True)[0, :, 0, 0].T
 
 
 class SurfaceScene(nn.Module):
@@ -78,6 +75,9 @@ class SurfaceScene(nn.Module):
 
     Raises `SurfaceError` when no node of the lattice is inside.
     """
+
+    bounds: Tensor
+    nodes: Tensor
 
     def __init__(
         self,
@@ -205,9 +205,7 @@ def surface_from_field(field: Field, bounds: Float[Tensor, "2 3"], cells: int = 
     """Start from the surface and the colors of a field of distances."""
     with torch.no_grad():
         start = torch.cat([field(piece).distance for piece in Lattice(bounds, cells).nodes().split(CHUNK)])
-    scene = SurfaceScene(start, bounds, cells)
-    scene.colors.fit(lambda points: field(points).rgb)  # type: ignore[operator]
-    return scene
+    return SurfaceScene(start, bounds, cells, _fitted(lambda points: field(points).rgb, bounds))
 
 
 def surface_from_radiance(field: RadianceField, level: float, cells: int = 48) -> SurfaceScene:
@@ -219,9 +217,13 @@ def surface_from_radiance(field: RadianceField, level: float, cells: int = 48) -
     with torch.no_grad():
         density = torch.cat([field(piece).density for piece in lattice.nodes().split(CHUNK)])
     start = density_distance(density.view(*[cells + 1] * 3), level, lattice.cell).view(-1)
-    scene = SurfaceScene(start, field.bounds, cells)
-    scene.colors.fit(lambda points: field(points).rgb)  # type: ignore[operator]
-    return scene
+    return SurfaceScene(start, field.bounds, cells, _fitted(lambda points: field(points).rgb, field.bounds))
+
+
+def _fitted(colors: Colors, bounds: Float[Tensor, "2 3"]) -> ColorGrid:
+    grid = ColorGrid(bounds)
+    grid.fit(colors)
+    return grid
 
 
 def density_distance(

@@ -81,9 +81,10 @@ def crossings(
     z = points[..., 2].detach()
     a, b, c = (points[..., :2] / points[..., 2:].clamp_min(near)).unbind(1)
     steep = ((b - a)[:, 1].abs() >= (b - a)[:, 0].abs()).detach()
+    flat = ~steep
     found = [
         _walked(a[steep], b[steep], c[steep], z[steep], depth, focal),
-        _walked(*(p[~steep].flip(1) for p in (a, b, c)), z[~steep], depth.T, focal),
+        _walked(a[flat].flip(1), b[flat].flip(1), c[flat].flip(1), z[flat], depth.T, focal),
     ]
     width = depth.shape[1]
     (inner0, outer0, at0), (inner1, outer1, at1) = found
