@@ -19,6 +19,7 @@ LAYERS = (
     ("source", "delivery"),
     ("reconstruct",),
     ("cascade",),
+    ("distillation",),
     ("pipeline",),
     ("console", "commands", "doctor"),
     ("cli",),

@@ -1,4 +1,4 @@
-"""Random draws that depend on a step's number alone, so that a run that was killed goes on as if it had not been."""
+"""Random draws that depend on a step's number alone, so that a killed run goes on as if it had not been."""
 
 from __future__ import annotations
 

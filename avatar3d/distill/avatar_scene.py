@@ -106,6 +106,9 @@ class AvatarScene(nn.Module):
             points = points[(weights * (joints == head)).sum(1) > 0.5]
         return torch.stack([points.amin(0), points.amax(0)])
 
+    def prepare(self, step: int, share: float, generator: torch.Generator) -> None:
+        """Nothing has to be done before a step."""
+
     def draw(
         self,
         cameras: Sequence[Camera],

@@ -21,8 +21,8 @@ def draw_cameras(
 ) -> tuple[list[Camera], Float[Tensor, "B 2"], list[int]]:
     """Cameras, their (azimuth, elevation) in radians, and which close-up each is (-1: none).
 
-    Azimuths are stratified over the batch. Half of the elevations are even in the angle and half in the area of the
-    sphere (DreamFusion, section 3.2). `share` of the stage is done.
+    Azimuths are stratified over the batch. Half of the elevations are even in the angle and half in the area of
+    the sphere (DreamFusion, section 3.2). `share` of the stage is done.
     """
 
     def draw(*shape: int) -> Tensor:

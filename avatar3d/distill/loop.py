@@ -1,7 +1,7 @@
 """The loop of score distillation: draw, ask the prior, descend. One stage at a time, exactly resumable.
 
 All draws of a step come from its number. A checkpoint holds the scene, the optimizer and the last state that the
-guard found sane. When the guard finds a fault, the scene goes back to that state, and rate and guidance are lowered.
+guard found sane. When the guard finds a fault, the scene goes back there, and rate and guidance are lowered.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from avatar3d.distill.scene import DistilledScene, Pictures
 from avatar3d.distill.scene import Shading as ShadingName
 from avatar3d.distill.stage import Look, Stage, at
 from avatar3d.errors import InputError
+from avatar3d.structures import Camera
 
 SIDES = (0.0, math.pi / 2, math.pi, -math.pi / 2)
 """Azimuths of the pictures that guard and previews look at."""
@@ -157,7 +158,7 @@ def _step(
     share = step / stage.steps
     scene.prepare(step, share, generator)
     cameras, angles, parts = draw_cameras(stage.cameras, share, stage.batch, stage.size, generator)
-    cameras = [replace(c, T_world_camera=c.T_world_camera.to(running.device)) for c in cameras]
+    cameras = [placed(camera, scene, running.device) for camera in cameras]
     behind = _backgrounds(stage.look, stage.batch, generator).to(running.device)
     pictures: Pictures = scene.draw(cameras, behind, _shading(stage.look, share, generator), generator)
     latents = prior.encode(pictures.rgb)
@@ -178,12 +179,17 @@ def _step(
 @torch.no_grad()
 def look_around(scene: nn.Module, stage: Stage, device: str = "cpu", size: int | None = None) -> Pictures:
     """Material colors from front, left, back and right over grey."""
-    cameras = [
-        replace(c, T_world_camera=c.T_world_camera.to(device))
-        for c in fixed_cameras(stage.cameras, SIDES, size or stage.size)
-    ]
+    cameras = [placed(c, scene, device) for c in fixed_cameras(stage.cameras, SIDES, size or stage.size)]
     behind = torch.tensor(GREY, device=device).expand(len(cameras), 3)
     return scene.draw(cameras, behind, "albedo", torch.Generator().manual_seed(0))
+
+
+def placed(camera: Camera, scene: nn.Module, device: str) -> Camera:
+    """A camera of the box [-1, 1]^3 where the scene has it in its world: `scene.place` (center, scale), if any."""
+    center, scale = getattr(scene, "place", (torch.zeros(3), 1.0))
+    pose = camera.T_world_camera.clone()
+    pose[:3, 3] = center + scale * pose[:3, 3]
+    return replace(camera, T_world_camera=pose.to(device))
 
 
 def _shading(config: Look, share: float, generator: torch.Generator) -> ShadingName:

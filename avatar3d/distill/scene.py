@@ -30,6 +30,10 @@ class Pictures:
 class DistilledScene(Protocol):
     """An nn.Module whose parameters are what is distilled."""
 
+    def prepare(self, step: int, share: float, generator: torch.Generator) -> None:
+        """Called before a step, with the share of the stage that is done."""
+        ...
+
     def draw(
         self,
         cameras: Sequence[Camera],

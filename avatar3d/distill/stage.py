@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from avatar3d.distill.schedules import Linear, Ramp, Schedule, SquareRoot, Uniform
@@ -120,10 +120,16 @@ class Penalties:
     distortion: Number = 0.0
     variation: Number = 0.0
     smoothness: Number = 0.0
-    normals: Number = 0.0
+    normal_consistency: Number = 0.0
     laplacian: Number = 0.0
-    signs: Number = 0.0
+    sign_entropy: Number = 0.0
     identity: Number = 0.0
+    texture_variation: Number = 0.0
+    relief_laplacian: Number = 0.0
+
+    def wanted(self) -> frozenset[str]:
+        """Names of those that count."""
+        return frozenset(f.name for f in fields(self) if getattr(self, f.name) != 0.0)
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,9 @@ class SurfaceScene(nn.Module):
         moved = self.nodes + KEPT * self.lattice.cell * torch.tanh(self.stray)
         return marched(self.lattice, self.distance * self.lattice.cell.mean(), moved)
 
+    def prepare(self, step: int, share: float, generator: torch.Generator) -> None:
+        """Nothing has to be done before a step."""
+
     def draw(
         self,
         cameras: Sequence[Camera],

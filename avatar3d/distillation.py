@@ -1,0 +1,361 @@
+"""From a prompt and a frozen diffusion prior to files: stages in a row, then mesh, film and report.
+
+    record = distill(Wish("old man with glasses", method="fast"), Path("outputs"), report)
+
+The run's folder is there from the beginning and holds its checkpoints and the latest preview, so that a run that was
+stopped or killed goes on where it was when the same command is given with `resume`. What it is for (mesh, film,
+run.json) comes at the end, each file whole or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from avatar3d.conditioning.model import condition
+from avatar3d.conditioning.prompt import check_prompt, default_model, understand
+from avatar3d.delivery import Wanted, deliver
+from avatar3d.distill.avatar_scene import AvatarScene
+from avatar3d.distill.binding import Prompts, encode_prompts
+from avatar3d.distill.diffusers_door import load_prior
+from avatar3d.distill.loop import GREY, Outcome, Progress, Running, look_around, placed, run_stage
+from avatar3d.distill.memory import plan
+from avatar3d.distill.pipelines import DiffusersPrior
+from avatar3d.distill.presets import load
+from avatar3d.distill.radiance_scene import RadianceScene, new_field, refined
+from avatar3d.distill.stage import Method, Stage
+from avatar3d.distill.surface_scene import SurfaceScene, surface_from_radiance
+from avatar3d.engine.build import build_avatar
+from avatar3d.errors import InputError
+from avatar3d.export.licences import licence_record
+from avatar3d.export.mesh_formats import write_obj, write_ply, write_stl
+from avatar3d.export.static_glb import write_static_glb
+from avatar3d.fields.background import Background
+from avatar3d.fields.box import bust_bounds
+from avatar3d.mesh.textured import Meshing, TexturedMesh, textured_mesh
+from avatar3d.pictures import pose_for_pictures, thumbnail, write_preview, write_turntable
+from avatar3d.render.clips import write_mp4
+from avatar3d.render.images import to_bytes, write_png
+from avatar3d.render.radiance_surface import radiance_surface, surface_density
+from avatar3d.runs import OutputError, passport, peak_memory_mb, require_parent, run_folder, write_json
+from avatar3d.source import open_avatar
+from avatar3d.structures import Avatar, Mesh, Part, Skeleton, Skin
+from avatar3d.weights import weights_path
+
+Report = Callable[[str, int, int], None]
+"""Called with a stage's name, the steps done and the steps in all."""
+STATE, PREVIEW, RECORD = "state", "preview.png", "run.json"
+PREVIEW_SIZE = 192
+FORMATS = ("glb", "obj", "ply", "stl")
+FILM_NODES = 96
+BUST_UNIT = 0.185
+"""Metres of one unit of a scene that the prior that ships makes: half the height of a bust's box."""
+
+
+class DistillError(InputError):
+    """A wish that can not be met; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to distil, and how."""
+
+    prompt: str
+    method: str = "fast"
+    """A preset of `configs/distill`, or a YAML file."""
+    prior: str | None = None
+    """Folder or hub id of a diffusers pipeline; None for the one that ships."""
+    seed: int = 0
+    negative: str | None = None
+    avatar: Path | None = None
+    """For methods that restyle an avatar: a run folder, a spec or a GLB."""
+    steps: float = 1.0
+    """Times the preset's steps."""
+    size: int | None = None
+    """Pixels a side, instead of the preset's."""
+    max_memory: float | None = None
+    """Gigabytes."""
+    device: str = "cpu"
+    lora: str | None = None
+    controlnet: str | None = None
+    still: float = 0.0
+    """Stop a stage when its pictures change less than this."""
+    preview_every: int = 50
+    formats: tuple[str, ...] = ("glb",)
+    triangles: int = 20000
+    texture: int = 1024
+    frames: int = 48
+    resolution: int = 256
+
+
+def distill(wish: Wish, out: Path, overwrite: bool, resume: bool, report: Report) -> dict:
+    """Make what the prompt says in `out/<slug of the prompt>-<seed>`; returns the record of the run.
+
+    Raises `InputError` before anything is written when something is wrong with the wish.
+    """
+    check_prompt(wish.prompt)
+    method = adapted(load(wish.method), wish)
+    folder = run_folder(out, wish.prompt, wish.seed)
+    prior = open_prior(wish)
+    memory = plan(wish.max_memory, prior, method)
+    require_parent(folder)
+    state = _begin(folder, overwrite, resume)
+    negative = method.stages[0].guidance.negative if wish.negative is None else wish.negative
+    words = [close.words for close in method.stages[0].cameras.close_ups]
+    prompts = encode_prompts(prior, wish.prompt, negative, words)
+    prior.release_text_encoder()
+    began = time.perf_counter()
+    scene: nn.Module | None = None
+    outcomes: list[Outcome] = []
+    for n, stage in enumerate(method.stages):
+        scene = next_scene(scene, stage, wish, memory.renderer)
+        outcomes.append(_run(scene, prior, prompts, stage, n, wish, folder, state, memory.rows, report))
+        if outcomes[-1].diverged:
+            break
+    assert scene is not None
+    stage = method.stages[len(outcomes) - 1]
+    record = _record(wish, method, prior, outcomes, time.perf_counter() - began)
+    record |= _files(scene, stage, wish, folder, report)
+    record["seconds"]["whole"] = round(time.perf_counter() - began, 2)
+    record |= {"folder": str(folder), "peak_memory_mb": peak_memory_mb(), **passport()}
+    record["files"] = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.is_file()}
+    write_json(folder / RECORD, record)
+    shutil.rmtree(state)
+    return record
+
+
+def adapted(method: Method, wish: Wish) -> Method:
+    """The preset with what the wish changes. Raises `DistillError` for impossible sizes and steps."""
+    if not (math.isfinite(wish.steps) and wish.steps > 0):
+        raise DistillError(f"--steps is a factor above 0 of the method's own steps, got {wish.steps}")
+    stages = []
+    for stage in method.stages:
+        size = wish.size or stage.size
+        if not 16 <= size <= 1024:
+            raise DistillError(f"--size must be from 16 to 1024 pixels, got {size}")
+        stages.append(replace(stage, size=size, steps=max(1, round(stage.steps * wish.steps))))
+    kinds = {stage.scene.kind for stage in stages}
+    if wish.avatar is not None and "avatar" not in kinds:
+        raise DistillError(
+            f"--avatar is for methods that restyle one; {wish.method} does not: use --method avatar"
+        )
+    for name in wish.formats:
+        if name not in FORMATS and "avatar" not in kinds:
+            raise DistillError(f"--format has no {name!r} for meshes without a skeleton: {', '.join(FORMATS)}")
+    return replace(method, stages=tuple(stages))
+
+
+def open_prior(wish: Wish) -> DiffusersPrior:
+    """The prior of a wish. Raises `PriorError`."""
+    if wish.prior is None:
+        return load_prior(weights_path("prior"), device=wish.device, encode_person=statements_of)
+    return load_prior(wish.prior, device=wish.device, lora=wish.lora, controlnet=wish.controlnet)
+
+
+def statements_of(prompts: Sequence[str]) -> Tensor:
+    """(B, S) statements that the text model reads in prompts: what the prior that ships is told."""
+    model = default_model()
+    return condition([understand(prompt, model).statements for prompt in prompts], model.config)
+
+
+def next_scene(before: nn.Module | None, stage: Stage, wish: Wish, memory: int) -> nn.Module:
+    """What a stage works on: a new scene, or what came before it, made finer or into a mesh."""
+    config = stage.scene
+    generator = torch.Generator().manual_seed(wish.seed)
+    if config.kind == "avatar":
+        return before if isinstance(before, AvatarScene) else _avatar_scene(wish).to(wish.device)
+    if config.kind == "mesh":
+        if isinstance(before, SurfaceScene):
+            return before
+        if not isinstance(before, RadianceScene):
+            raise DistillError("a mesh needs a stage with a field before it: put one first into the method")
+        field = before.field
+        return surface_from_radiance(field, surface_density(field), config.resolution)
+    field = refined(before.field, config) if isinstance(before, RadianceScene) else new_field(config, generator)
+    behind = Background(generator) if stage.look.background == "network" else None
+    return RadianceScene(field, config, stage.penalties.wanted(), behind, memory).to(wish.device)
+
+
+def _avatar_scene(wish: Wish) -> AvatarScene:
+    if wish.avatar is not None:
+        avatar = open_avatar(wish.avatar).avatar
+    else:
+        from avatar3d.conditioning.prompt import sample_from
+
+        avatar = build_avatar(sample_from(understand(wish.prompt).statements, wish.seed)[0])
+    scene = AvatarScene(avatar)
+    bounds = bust_bounds(avatar.skeleton)
+    scene.place = (bounds.mean(0), 0.5 * float(bounds[1, 1] - bounds[0, 1]))
+    return scene
+
+
+def _run(
+    scene: nn.Module, prior: DiffusersPrior, prompts: Prompts, stage: Stage, number: int, wish: Wish, folder: Path,
+    state: Path, rows: int, report: Report,
+) -> Outcome:  # fmt: skip
+    """One stage, with its checkpoint and previews."""
+    label = f"stage {number + 1}, {stage.scene.kind}"
+    running = Running(wish.seed, number, state / f"{number}.pt", still=wish.still, rows=rows, device=wish.device)
+
+    def watch(progress: Progress) -> None:
+        report(label, progress.step, progress.steps)
+        if progress.fault is not None:
+            report(f"{label}: {progress.fault.kind} at step {progress.fault.step}, going back", 0, 1)
+        if progress.pictures is not None or progress.step % wish.preview_every == 0:
+            pictures = (
+                look_around(scene, stage, wish.device).rgb if progress.pictures is None else progress.pictures
+            )
+            write_png(strip(pictures), folder / PREVIEW)
+
+    return run_stage(scene, prior, prompts, stage, running, watch)
+
+
+def strip(pictures: Tensor) -> UInt8[np.ndarray, "H W 3"]:
+    """(B, 3, S, S) pictures side by side."""
+    return to_bytes(torch.cat(list(pictures.detach().cpu().permute(0, 2, 3, 1)), dim=1))
+
+
+def _begin(folder: Path, overwrite: bool, resume: bool) -> Path:
+    """The folder of checkpoints; raises `OutputError` when the run's folder is taken."""
+    state = folder / STATE
+    if folder.exists() and not (resume and state.is_dir()):
+        if resume and (folder / RECORD).exists():
+            raise OutputError(f"{folder} is finished; add --overwrite instead of --resume to make it again")
+        if not overwrite:
+            remedy = (
+                "add --resume to go on, or --overwrite to begin again" if state.is_dir() else "add --overwrite"
+            )
+            raise OutputError(f"{folder} exists; {remedy}, or choose another --seed or --out")
+        if not folder.is_dir():
+            raise OutputError(f"{folder} is a file and will not be replaced by a folder; move it away")
+        if not (state.is_dir() or (folder / RECORD).exists()):
+            raise OutputError(f"{folder} is not of an earlier run and will not be replaced; move it away")
+        shutil.rmtree(folder)
+    state.mkdir(parents=True, exist_ok=True)
+    return state
+
+
+def _record(
+    wish: Wish, method: Method, prior: DiffusersPrior, outcomes: Sequence[Outcome], seconds: float
+) -> dict:
+    """What run.json says of the optimisation."""
+    inside = sum(o.prior_seconds for o in outcomes)
+    return {
+        "prompt": wish.prompt,
+        "cut_from_prompt": prior.cut(wish.prompt),
+        "seed": wish.seed,
+        "method": wish.method,
+        "paper": method.paper,
+        "deviations": list(method.deviations),
+        "prior": "the prior that ships" if wish.prior is None else wish.prior,
+        "generated": True,
+        "stages": [
+            {
+                "scene": stage.scene.kind,
+                "loss": stage.guidance.loss,
+                "steps": outcome.steps,
+                "of": stage.steps,
+                "seconds": round(outcome.seconds, 2),
+                "outside_the_prior": round(1 - outcome.prior_seconds / max(outcome.seconds, 1e-9), 3),
+                "faults": [[fault.kind, fault.step] for fault in outcome.faults],
+                "diverged": outcome.diverged,
+                "stopped_early": outcome.stopped_early,
+            }
+            for stage, outcome in zip(method.stages, outcomes, strict=False)
+        ],
+        "diverged": any(o.diverged for o in outcomes),
+        "seconds": {"stages": round(seconds, 2), "prior": round(inside, 2)},
+        "device": wish.device,
+    }
+
+
+def _files(scene: nn.Module, stage: Stage, wish: Wish, folder: Path, report: Report) -> dict:
+    """Mesh or avatar, film, preview; what run.json says of them."""
+    scene.requires_grad_(False)
+    if isinstance(scene, AvatarScene):
+        return _avatar_files(scene.to_avatar(), wish, folder, report)
+    scale = BUST_UNIT if wish.prior is None else 1.0
+    said: dict = {}
+    try:
+        report("mesh", 0, 1)
+        made = _meshed(scene, wish)
+        said["mesh"] = {
+            "triangles": len(made.mesh.faces), "closed": made.closed, "seam_error": round(made.seam_error, 4)
+        }  # fmt: skip
+        write_meshes(replace(made.mesh, vertices=scale * made.mesh.vertices), wish, folder)
+    except InputError as error:
+        said["mesh"] = {"fault": str(error)}
+    write_png(strip(look_around(scene, stage, wish.device, PREVIEW_SIZE).rgb), folder / PREVIEW)
+    if wish.frames:
+        write_mp4(folder / "turntable.mp4", _film(scene, stage, wish, report), fps=max(12.0, wish.frames / 3))
+    return said
+
+
+def _meshed(scene: nn.Module, wish: Wish) -> TexturedMesh:
+    if isinstance(scene, SurfaceScene):
+        return scene.textured(Meshing(triangles=wish.triangles, texture=wish.texture))
+    assert isinstance(scene, RadianceScene)
+    low, high = scene.field.bounds
+    cell = float((high - low).max()) / 128
+    return textured_mesh(
+        radiance_surface(scene.field), scene.field.bounds, Meshing(cell, wish.triangles, wish.texture)
+    )
+
+
+def write_meshes(mesh: Mesh, wish: Wish, folder: Path) -> None:
+    """`object.glb` and the other formats that are wanted."""
+    record = {"generated": True, "generator": "avatar3d", "prompt": wish.prompt, "prior": wish.prior or "avatar3d"}
+    writers = {"obj": write_obj, "ply": write_ply, "stl": write_stl}
+    for form in wish.formats:
+        if form == "glb":
+            write_static_glb({"object": mesh}, folder / "object.glb", record)
+        else:
+            writers[form](_unrigged(mesh), folder / f"object.{form}", record)
+
+
+def _unrigged(mesh: Mesh) -> Avatar:
+    """A mesh as something with one joint that never moves, as the writers of posed surfaces want it."""
+    count = len(mesh.vertices)
+    weights = mesh.vertices.new_zeros(count, 4)
+    weights[:, 0] = 1
+    skin = Skin(torch.zeros(count, 4, dtype=torch.long), weights)
+    return Avatar(None, Skeleton(("root",), (-1,), torch.zeros(1, 3)), (Part("object", "body", mesh, skin),))
+
+
+def _film(scene: nn.Module, stage: Stage, wish: Wish, report: Report) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    from avatar3d.distill.cameras import fixed_cameras
+
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(scene, RadianceScene):
+        scene.config = replace(scene.config, nodes=FILM_NODES)
+    behind = torch.tensor([GREY], device=wish.device)
+    for n in range(wish.frames):
+        (camera,) = fixed_cameras(stage.cameras, [2 * math.pi * n / wish.frames], wish.resolution)
+        camera = placed(camera, scene, wish.device)
+        with torch.no_grad():
+            picture = scene.draw([camera], behind, "albedo", generator).rgb[0]
+        report("turntable", n + 1, wish.frames)
+        yield to_bytes(picture.permute(1, 2, 0).cpu())
+
+
+def _avatar_files(avatar: Avatar, wish: Wish, folder: Path, report: Report) -> dict:
+    """The restyled avatar as `generate` delivers avatars."""
+    posed = pose_for_pictures(avatar)
+    licences = licence_record(avatar, wish.prompt, None, ())
+    platforms = deliver(avatar, folder, Wanted(wish.formats), licences, lambda: thumbnail(avatar, posed))
+    write_preview(avatar, posed, folder / PREVIEW, 2 * PREVIEW_SIZE)
+    if wish.frames:
+        write_turntable(
+            posed, avatar, folder / "turntable.mp4", wish.frames, wish.resolution, "bust",
+            lambda done, total: report("turntable", done, total),
+        )  # fmt: skip
+    return {"licences": licences, "report": platforms}
