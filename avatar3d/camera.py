@@ -9,8 +9,8 @@ Depth       the camera's z coordinate (not the distance to the eye), metres.
 Orbit       azimuth 0 is in front of the avatar, looking along -Z; a positive azimuth moves the camera to the
             avatar's left (+X), which is the right-hand side of a picture taken from the front. A positive
             elevation moves it up. Field of view is the vertical one.
-Transforms  files of Blender and nerfstudio (`transforms.json`): the camera looks along -z with y up (OpenGL), and the
-            world has +Z up; what faces us along -Y there faces +Z here.
+Transforms  files of Blender and nerfstudio (`transforms.json`): the camera looks along -z with y up (OpenGL), and
+            the world has +Z up; what faces us along -Y there faces +Z here.
 Texture     glTF: (0, 0) is the upper left corner of the image, v grows downwards.
 Quaternion  (w, x, y, z).
 

@@ -470,6 +470,19 @@ def test_distances_near_the_surface_are_lengths():
         assert float((found - offset).abs().median()) < 0.35 * abs(offset)
 
 
+def test_a_hollow_ball_has_no_inner_surface():
+    """Nothing sees the inside of what is opaque, where pictures leave a field empty."""
+
+    class Shell(Ball):
+        def __call__(self, points):
+            sample = super().__call__(points)
+            hollow = torch.sigmoid((points.norm(dim=-1) - 0.45) / 0.01)
+            return RadianceSample(sample.density * hollow, sample.rgb)
+
+    vertices, _ = extract(radiance_surface(Shell(0.6, 300.0, 0.01), resolution=48), BOX, 2 / 40)
+    assert float(vertices.norm(dim=-1).min()) > 0.57 and float(vertices.norm(dim=-1).max()) < 0.65
+
+
 def test_a_field_without_a_surface_is_refused():
     with pytest.raises(FieldError, match="no surface"):
         surface_density(Fog(0.0))

@@ -85,13 +85,13 @@ def slope_of_points(begin, end, grid, points, slopes, out):
             x += s * (
                 (one - c) * ((one - b) * (v001 - v000) + b * (v011 - v010))
                 + c * ((one - b) * (v101 - v100) + b * (v111 - v110))
-            )  # noqa: E501
+            )
             y += s * (
                 (one - c) * ((one - a) * (v010 - v000) + a * (v011 - v001))
                 + c * ((one - a) * (v110 - v100) + a * (v111 - v101))
-            )  # noqa: E501
+            )
             z += s * (
                 (one - b) * ((one - a) * (v100 - v000) + a * (v101 - v001))
                 + b * ((one - a) * (v110 - v010) + a * (v111 - v011))
-            )  # noqa: E501
+            )
         out[n, 0], out[n, 1], out[n, 2] = x * half * (width - 1), y * half * (height - 1), z * half * (depth - 1)
