@@ -23,6 +23,8 @@ VIEWS, VIEW_SIZE = 12, 48
 ELEVATIONS = (-0.5, 0.1, 0.7)
 FEWEST = 24
 """Rays that have to lose half of their light."""
+SAFE = 0.5
+"""Half of all rays lose their light in less than the median density: at that level surfaces would have holes."""
 FAINT = 1e-4
 """Density that counts as none, in logarithms."""
 NEAR = 2.0
@@ -31,8 +33,8 @@ NEAR = 2.0
 
 @torch.no_grad()
 def surface_density(field: RadianceField) -> float:
-    """The density at which pictures show a surface: the median over rays of the density where half of a ray's
-    light is gone, from all around.
+    """The density at which pictures show a surface: `SAFE` times the median over rays, from all around, of the
+    density where half of a ray's light is gone.
 
     Raises `FieldError` when nearly no ray loses half of its light.
     """
@@ -62,7 +64,7 @@ def surface_density(field: RadianceField) -> float:
             f"only {len(density)} of {VIEWS * VIEW_SIZE**2} rays lose half of their light in this field: it is "
             "empty or a thin fog and has no surface. Train it longer, or with a smaller weight of opacity"
         )
-    return float(density.median())
+    return SAFE * float(density.median())
 
 
 def median_light(views: Views) -> tuple[Float[Tensor, " N"], Tensor]:
