@@ -247,7 +247,7 @@ def test_a_stopped_run_goes_on_exactly(scene, tmp_path, stop):
         fit(pictures, settings, tmp_path / CHECKPOINT, interrupt)
 
 
-@pytest.mark.parametrize("field", ["hash", "planes", "mlp"])
+@pytest.mark.parametrize("field", ["hash", "planes"])
 def test_other_fields_begin_to_learn(scene, tmp_path, field):
     settings = replace(TINY, field=field, steps=6, rays=64, nodes=16)
     pictures = boxed(read_transforms(scene[0]), looked_at(read_transforms(scene[0])))

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from avatar3d.camera import PORTRAIT_FOV, orbit
 from avatar3d.errors import InputError
@@ -35,11 +35,14 @@ from avatar3d.render.rays import Rays
 from avatar3d.render.regularize import binary_entropy, total_variation
 from avatar3d.runs import require_parent, write_bytes, write_json
 
+Trained = VoxelField | HashField | PlaneField | MlpField
 FieldName = Literal["voxels", "hash", "planes", "mlp"]
 RATES = {"voxels": 0.05, "hash": 1e-2, "planes": 5e-3, "mlp": 1e-3}
 """Of Adam, at the beginning; a tenth of it at the end."""
 REFRESH = 16
 """Steps after which the occupancy is found again."""
+WARM_UP = 64
+"""Steps before which all of the box is looked at."""
 KEPT = 0.02
 """Random share of empty cells that is looked at all the same."""
 CHECKPOINT, REPORT = "checkpoint.pt", "report.json"
@@ -163,7 +166,7 @@ def boxed(pictures: Pictures, box: Box) -> Pictures:
     return replace(pictures, cameras=tuple(moved))
 
 
-def new_field(s: Settings, generator: torch.Generator) -> nn.Module:
+def new_field(s: Settings, generator: torch.Generator) -> Trained:
     """The field that is trained, as it begins: nearly empty."""
     if s.field == "voxels":
         return VoxelField(VoxelConfig(s.resolutions[0], "none", density=-3.0))
@@ -174,16 +177,20 @@ def new_field(s: Settings, generator: torch.Generator) -> nn.Module:
     return MlpField(MlpConfig(blob="none"), generator=generator)
 
 
-def fit(pictures: Pictures, s: Settings, checkpoint: Path, step: Step) -> tuple[nn.Module, Occupancy]:
-    """Train a field on pictures of its box. All draws of a step come from its number, so that resuming is exact."""
+def fit(pictures: Pictures, s: Settings, checkpoint: Path, step: Step) -> tuple[Trained, Occupancy]:
+    """Train a field on pictures of its box. All draws of a step come from its number: resuming is exact."""
     field = new_field(s, torch.Generator().manual_seed(s.seed))
     said = _said(pictures, s)
-    start, grid, state = 0, occupancy(field), _load(checkpoint, said)
+    start, state = 0, _load(checkpoint, said)
+    grid: Occupancy | None = None
     if state is not None:
         if isinstance(field, VoxelField):
             field = field.upsampled(state["model"]["grid"].shape[0])
         field.load_state_dict(state["model"])
-        start, grid = state["step"], Occupancy(state["filled"], state["least"], field.bounds)
+        start = state["step"]
+        if state["grid"]:
+            filled, least = state["grid"]
+            grid = Occupancy(filled, least, field.bounds)
     optimizer = _optimizer(field)
     if state is not None:
         optimizer.load_state_dict(state["optimizer"])
@@ -193,8 +200,8 @@ def fit(pictures: Pictures, s: Settings, checkpoint: Path, step: Step) -> tuple[
             field = field.upsampled(size)
             optimizer = _optimizer(field)
         field.anneal(n / s.steps)
-        if n % REFRESH == 0:
-            grid = occupancy(field, generator=generator, share=1.0 if n < 4 * REFRESH else KEPT)
+        if n % REFRESH == 0 and n >= WARM_UP:
+            grid = occupancy(field, generator=generator, share=KEPT)
         for group in optimizer.param_groups:
             group["lr"] = RATES[s.field] * 0.1 ** (n / s.steps)
         loss = loss_at(field, pictures, s, n, grid, generator)
@@ -213,7 +220,12 @@ def resolution_at(s: Settings, step: int) -> int:
 
 
 def loss_at(
-    field: nn.Module, pictures: Pictures, s: Settings, step: int, grid: Occupancy, generator: torch.Generator
+    field: Trained,
+    pictures: Pictures,
+    s: Settings,
+    step: int,
+    grid: Occupancy | None,
+    generator: torch.Generator,
 ) -> Float[Tensor, ""]:
     """Mean squared error of random pixels over random backgrounds (over `background` without alpha), and
     regularisers."""
@@ -235,13 +247,13 @@ def loss_at(
     return loss
 
 
-def over(rgba: Float[Tensor, "*B 4"], behind: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
+def over(rgba: Float[Tensor, "*B 4"], behind: Float[Tensor, "*C 3"]) -> Float[Tensor, "*B 3"]:
     """Colors with alpha over a background."""
     return rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:]) * behind
 
 
 @torch.no_grad()
-def view_psnr(field: nn.Module, pictures: Pictures, view: int, s: Settings, grid: Occupancy) -> float:
+def view_psnr(field: Trained, pictures: Pictures, view: int, s: Settings, grid: Occupancy) -> float:
     """PSNR (dB) of the field's picture of a view against the true one, both over `background`."""
     height, width = pictures.pixels.shape[1:3]
     pixel = torch.arange(height * width)
@@ -260,7 +272,7 @@ def mean_color_psnr(train: Pictures, test: Pictures, s: Settings) -> float:
     return sum(psnr(mean.expand_as(truth), truth) for truth in truths) / len(truths)
 
 
-def _optimizer(field: nn.Module) -> torch.optim.Adam:
+def _optimizer(field: Trained) -> torch.optim.Adam:
     return torch.optim.Adam(field.parameters(), lr=1e-3, betas=(0.9, 0.99), eps=1e-12)
 
 
@@ -278,12 +290,12 @@ def _said(pictures: Pictures, s: Settings) -> str:
 
 
 def _save(
-    path: Path, said: str, step: int, field: nn.Module, optimizer: torch.optim.Optimizer, grid: Occupancy
+    path: Path, said: str, step: int, field: Trained, optimizer: torch.optim.Optimizer, grid: Occupancy | None
 ) -> None:
     stream = io.BytesIO()
     state = {
         "settings": said, "step": step, "model": field.state_dict(), "optimizer": optimizer.state_dict(),
-        "filled": grid.filled, "least": grid.least,
+        "grid": [] if grid is None else [grid.filled, grid.least],
     }  # fmt: skip
     torch.save(state, stream)
     write_bytes(path, stream.getvalue())
@@ -301,7 +313,7 @@ def _load(path: Path, said: str) -> dict | None:
     return state
 
 
-def _files(field: nn.Module, grid: Occupancy, box: Box, s: Settings, out: Path, step: Step) -> dict:
+def _files(field: Trained, grid: Occupancy, box: Box, s: Settings, out: Path, step: Step) -> dict:
     """mesh.glb and turntable.mp4; what the report says of them."""
     facts: dict = {}
     try:
@@ -316,7 +328,7 @@ def _files(field: nn.Module, grid: Occupancy, box: Box, s: Settings, out: Path, 
     return facts
 
 
-def _film(field: nn.Module, grid: Occupancy, s: Settings, step: Step) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+def _film(field: Trained, grid: Occupancy, s: Settings, step: Step) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
     """Frames of a turn around the box."""
     distance = 1.25 / math.sin(0.5 * PORTRAIT_FOV)
     for n in range(s.frames):

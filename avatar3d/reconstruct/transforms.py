@@ -48,7 +48,7 @@ class Pictures:
 
     def subset(self, index: Sequence[int]) -> Pictures:
         """Some of the pictures."""
-        names, cameras = (tuple(items[i] for i in index) for items in (self.names, self.cameras))
+        names, cameras = tuple(self.names[i] for i in index), tuple(self.cameras[i] for i in index)
         pixels = self.pixels[torch.tensor(list(index), dtype=torch.long)]
         return Pictures(names, pixels, cameras, self.center, self.stretch, self.has_alpha)
 
@@ -62,7 +62,8 @@ def read_transforms(folder: Path, largest: int = 800) -> Pictures:
     path = folder / NAME
     document = _document(path)
     frames = document["frames"]
-    pixels, alphas, names = [], [], []
+    pixels: list[Tensor] = []
+    alphas, names = [], []
     for n, frame in enumerate(frames):
         picture, alpha = _picture(_picture_path(folder, path, n, frame), largest)
         if pixels and picture.shape != pixels[0].shape:
@@ -132,8 +133,8 @@ def _document(path: Path) -> dict:
         raise TransformsError(f"{path} has no frames: it needs a list of file_path and transform_matrix")
     bent = [key for key in BENT if _number(path, document, key, 0.0)]
     if bent or document.get("camera_model", "OPENCV") not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE"):
-        raise TransformsError(f"{path} has a lens that bends lines ({', '.join(bent) or document['camera_model']}): "
-                              "undistort the pictures first")  # fmt: skip
+        what = ", ".join(bent) or document["camera_model"]
+        raise TransformsError(f"{path} has a lens that bends lines ({what}): undistort the pictures first")
     return document
 
 
@@ -214,8 +215,8 @@ def _pose(path: Path, frame: dict) -> Float[Tensor, "4 4"]:
     off = float((turn.T @ turn - torch.eye(3)).abs().max())
     if off > ORTHONORMAL or float(torch.linalg.det(turn)) < 0:
         raise TransformsError(
-            f"{path}: the transform_matrix of {name} is no rotation with a place (it is scaled, mirrored or singular): "
-            "write camera-to-world matrices without scale"
+            f"{path}: the transform_matrix of {name} is no rotation with a place: it is scaled, mirrored or "
+            "singular. Write camera-to-world matrices without scale"
         )
     if float((matrix[3] - torch.tensor([0.0, 0, 0, 1])).abs().max()) > 1e-6:
         raise TransformsError(f"{path}: the last row of the transform_matrix of {name} is not 0 0 0 1")

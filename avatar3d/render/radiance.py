@@ -128,7 +128,8 @@ def light_of_rays(
     """Colors (times alpha) and alpha of any rays, as `render_views` makes them."""
     shift = _shifts(len(rays), nodes + importance, generator, rays.origins)
     aim = _Aim(rays.origins, rays.directions, shift, torch.zeros_like(rays.origins))
-    return _collect(field, aim, nodes, importance, None, False, grid, memory)[:2]
+    rgb, alpha, *_ = _collect(field, aim, nodes, importance, None, False, grid, memory)
+    return rgb, alpha
 
 
 def render_radiance(

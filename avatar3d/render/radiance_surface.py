@@ -1,4 +1,4 @@
-"""From a radiance field to a distance field, of which a mesh can be made: the surface is where pictures show it."""
+"""From a radiance field to a distance field, of which meshes can be made: surfaces are where pictures show."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ VIEWS, VIEW_SIZE = 12, 48
 ELEVATIONS = (-0.5, 0.1, 0.7)
 FEWEST = 24
 """Rays that have to lose half of their light."""
+SAFE = 0.5
+"""Half of all rays lose their light in less than the median density: at that level surfaces would have holes."""
 FAINT = 1e-4
 """Density that counts as none, in logarithms."""
 NEAR = 2.0
@@ -31,8 +33,8 @@ NEAR = 2.0
 
 @torch.no_grad()
 def surface_density(field: RadianceField) -> float:
-    """The density at which pictures show a surface: the median over rays of the density where half of a ray's
-    light is gone, from all around.
+    """The density at which pictures show a surface: `SAFE` times the median over rays, from all around, of the
+    density where half of a ray's light is gone.
 
     Raises `FieldError` when nearly no ray loses half of its light.
     """
@@ -59,10 +61,10 @@ def surface_density(field: RadianceField) -> float:
     density = torch.cat(found)
     if len(density) < FEWEST:
         raise FieldError(
-            f"only {len(density)} of {VIEWS * VIEW_SIZE**2} rays lose half of their light in this field: it is empty "
-            "or a thin fog and has no surface. Train it longer, or with a smaller weight of opacity"
+            f"only {len(density)} of {VIEWS * VIEW_SIZE**2} rays lose half of their light in this field: it is "
+            "empty or a thin fog and has no surface. Train it longer, or with a smaller weight of opacity"
         )
-    return float(density.median())
+    return SAFE * float(density.median())
 
 
 def median_light(views: Views) -> tuple[Float[Tensor, " N"], Tensor]:
@@ -79,7 +81,7 @@ def median_light(views: Views) -> tuple[Float[Tensor, " N"], Tensor]:
 
 @dataclass(frozen=True)
 class RadianceSurface:
-    """A radiance field as a distance field (`mesh.extract.Field`): it is inside where the density is above `level`.
+    """A radiance field as a distance field (`mesh.extract.Field`): inside, the density is above `level`.
 
     Near the surface the distance is log(level / density) over the length of its gradient, which is on a grid; far
     from it that of the nearest cell beyond the surface.
@@ -91,6 +93,8 @@ class RadianceSurface:
     """Length of the gradient of the log density, z first."""
     far: Float[Tensor, "R R R 1"]
     """Signed distance to the nearest vertex on the other side."""
+    hollow: Float[Tensor, "R R R 1"]
+    """1 at empty vertices that the surface encloses: no picture sees them, so they count as full."""
     near: float
     """Distance within which the field itself decides."""
 
@@ -103,6 +107,7 @@ class RadianceSurface:
         sample = self.field(points)
         at = to_box(points, self.bounds).to(self.far)
         value = math.log(self.level) - sample.density.clamp_min(FAINT).log()
+        value = torch.where(look_up(self.hollow, at)[:, 0] > 0, -value.abs(), value)
         distance = value / look_up(self.slope, at)[:, 0]
         far = look_up(self.far, at)[:, 0]
         close = far.abs() < self.near
@@ -127,21 +132,28 @@ def radiance_surface(field: RadianceField, level: float | None = None, resolutio
     density = torch.cat([field(piece).density for piece in points.split(BLOCK)]).view(x.shape)
     if not bool((density > level).any()):
         raise FieldError(
-            f"the field is nowhere as dense as {level:.3g} (at most {float(density.max()):.3g}): it has no surface "
-            "there. Give a lower density, or train it longer"
+            f"the field is nowhere as dense as {level:.3g} (at most {float(density.max()):.3g}): it has no "
+            "surface there. Give a lower density, or train it longer"
         )
     steps = [float(axis[1] - axis[0]) for axis in axes[::-1]]
     value = density.clamp_min(FAINT).log() - math.log(level)
     slope = torch.stack(torch.gradient(value, spacing=steps)).square().sum(0).sqrt()
     cell = max(steps)
     slope = slope.clamp(0.1 / cell, 10 / cell)
-    return RadianceSurface(field, level, slope[..., None].contiguous(), _far(value, steps), NEAR * cell)
+    far, hollow = _insides(value, steps)
+    return RadianceSurface(field, level, slope[..., None].contiguous(), far, hollow, NEAR * cell)
 
 
-def _far(value: Float[Tensor, "R R R"], steps: list[float]) -> Float[Tensor, "R R R 1"]:
-    from scipy.ndimage import distance_transform_edt
+def _insides(
+    value: Float[Tensor, "R R R"], steps: list[float]
+) -> tuple[Float[Tensor, "R R R 1"], Float[Tensor, "R R R 1"]]:
+    """Signed distances to vertices beyond the surface, and which vertices are cavities."""
+    from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
-    inside = (value > 0).cpu().numpy()
+    dense = (value > 0).cpu().numpy()
+    inside = binary_fill_holes(dense)
     outwards = distance_transform_edt(~inside, sampling=steps)
     inwards = distance_transform_edt(inside, sampling=steps)
-    return torch.from_numpy((outwards - inwards).astype(np.float32))[..., None].to(value)
+    grids = ((outwards - inwards).astype(np.float32), (inside & ~dense).astype(np.float32))
+    far, hollow = (torch.from_numpy(grid)[..., None].to(value) for grid in grids)
+    return far, hollow
