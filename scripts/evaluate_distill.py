@@ -4,10 +4,10 @@
     python scripts/evaluate_distill.py --part 0 --parts 2 ... &              # or several processes side by side
 
 For each prompt: the share of what it says that the judge sees in the front view (of what the judge can see at
-all); the same for the scene before the first step, for the engine's picture of a training person of whom most of
-it is true (nearest caption), for the cascade, and for the engine's own picture of a person made for the prompt (the
-judge's ceiling). Divergences, the Janus rate (`evaluation.facing`) and seconds. Writes report.json, and sheet.png of
-all turns.
+all); the same for the scene before the first step, for the engine's picture of a training person of whom most
+of it is true (nearest caption), for the cascade, and for the engine's own picture of a person made for the
+prompt (the judge's ceiling). Divergences, the Janus rate (`evaluation.facing`) and seconds. Writes report.json,
+and sheet.png of all turns.
 """
 
 from __future__ import annotations

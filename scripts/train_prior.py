@@ -1,12 +1,15 @@
-"""Train the prior that ships: a small diffusion model of pictures of busts, told what is said of them and the view.
+"""Train the prior that ships: a small diffusion model of pictures of busts, told what is said of them and the
+view.
 
     python scripts/make_views.py --out outputs/views
     python scripts/train_prior.py --data outputs/views --out outputs/prior
     cp -r outputs/prior/prior assets/weights/
 
-The network is diffusers' `UNet2DConditionModel` without cross-attention: what is said (a vector of statements, as the
-text model reads it from a prompt) and the camera's angles enter with the time. Pictures are 64 x 64, folded into
-12 channels of 32 x 32. The same command resumes exactly. `--compile` makes it twice as fast after some minutes.
+The network is diffusers' `UNet2DConditionModel` without cross-attention: what is said (a vector of statements,
+as the text model reads it from a prompt) and the camera's angles enter with the time. Pictures are 64 x 64,
+folded into 12 channels of 32 x 32; beside them the network sees the mean picture of what is said (`distill.hint`).
+The same command resumes exactly. `--compile` makes it twice as fast after
+some minutes.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ import tyro
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 
 from avatar3d.cascade.training import Schedule, train
 from avatar3d.conditioning.model import condition
 from avatar3d.conditioning.prompt import default_model
 from avatar3d.diffusion.draws import step_generator
+from avatar3d.distill.hint import Hint, fit, load_hint, save_hint
 from avatar3d.engine.captions import choose
 from avatar3d.engine.statements import statements
 from avatar3d.render.meshes import BACKDROP
@@ -63,6 +67,7 @@ def main(config: Config) -> None:
     print(f"{len(data['true'])} people in {data['angles'].shape[1]} views", flush=True)
     torch.manual_seed(config.seed)
     model = build(config).to(config.device)
+    hint = prepare_hint(data, config).to(next(model.parameters()))
     if config.compile:
         model.compile(dynamic=False)
     scheduler = make_scheduler()
@@ -82,13 +87,14 @@ def main(config: Config) -> None:
         wanted = scheduler.get_velocity(clean, noise, times)
         arguments = (values.to(config.device) for values in (noisy, times, facts_and_view(facts, angles), wanted))
         noisy, times, told, wanted = arguments
+        noisy = torch.cat([noisy, hint(told[:, :-4], angles.to(told))], 1)
         with torch.autocast(config.device, dtype=torch.bfloat16):
             answer = model(noisy, times, None, class_labels=told).sample
         return {"velocity": (answer.float() - wanted).square().mean()}
 
     def after(step: int, averaged: torch.nn.Module) -> str:
-        sheet(averaged, scheduler, data, config, config.out / "samples.png")
-        save_prior(averaged, scheduler, text.statements, config.out / "prior")
+        sheet(averaged, scheduler, hint, data, config, config.out / "samples.png")
+        save_prior(averaged, scheduler, hint, text.statements, config.out / "prior")
         return ""
 
     config.out.mkdir(parents=True, exist_ok=True)
@@ -99,7 +105,7 @@ def build(config: Config) -> UNet2DConditionModel:
     depth = len(config.channels)
     return UNet2DConditionModel(
         sample_size=64 // FOLD,
-        in_channels=3 * FOLD**2,
+        in_channels=3 * FOLD**2 + 4,
         out_channels=3 * FOLD**2,
         down_block_types=("DownBlock2D",) * depth,
         up_block_types=("UpBlock2D",) * depth,
@@ -122,6 +128,29 @@ def make_scheduler() -> DDIMScheduler:
 def read(shards: list[Path]) -> dict[str, list[Tensor]]:
     rows = [load_tensors(path, "avatar3d.views")[0] for path in shards]
     return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def prepare_hint(data: dict[str, Tensor], config: Config, times: int = 3) -> Hint:
+    """Fitted to people of whom some of what is true is said; made once and kept in `hint.safetensors`."""
+    path = config.out / "hint.safetensors"
+    if path.exists():
+        return load_hint(path)
+    numbers, text = np.random.default_rng((config.seed, STREAM)), default_model().config
+    people, views = data["angles"].shape[:2]
+    facts, angles, pictures = [], [], []
+    small = avg_pool2d(data["pictures"].flatten(0, 1).float() / 255, FOLD).unflatten(0, (people, views))
+    for _ in range(times):
+        said = [list(choose(row, numbers).values()) for row in data["true"].numpy()]
+        told = condition(said, text).repeat_interleave(views, 0)
+        mirrored = torch.from_numpy(numbers.random(people) < 0.5)
+        turned = data["angles"] * torch.where(mirrored[:, None, None], torch.tensor([-1.0, 1.0]), 1.0)
+        shown = torch.where(mirrored[:, None, None, None, None], small.flip(-1), small)
+        facts.append(told)
+        angles.append(turned.flatten(0, 1))
+        pictures.append(shown.flatten(0, 1))
+    hint = fit(torch.cat(facts), torch.cat(angles), torch.cat(pictures))
+    save_hint(hint, path)
+    return hint
 
 
 def batch(data: dict[str, Tensor], config: Config, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -171,15 +200,18 @@ def sample(
     scheduler.set_timesteps(steps)
     noisy = torch.randn(len(facts), 12, 32, 32, generator=torch.Generator().manual_seed(seed))
     told, untold = facts_and_view(facts, angles), facts_and_view(0 * facts, angles)
+    hints = hint(facts, angles), hint(0 * facts, angles)
     for time in scheduler.timesteps:
         times = time.expand(len(facts))
-        answer = model(noisy, times, None, class_labels=told).sample
-        plain = model(noisy, times, None, class_labels=untold).sample
+        answer = model(torch.cat([noisy, hints[0]], 1), times, None, class_labels=told).sample
+        plain = model(torch.cat([noisy, hints[1]], 1), times, None, class_labels=untold).sample
         noisy = scheduler.step(plain + scale * (answer - plain), time, noisy).prev_sample
     return (pixel_shuffle(noisy.float(), FOLD) * 0.5 + 0.5).clamp(0, 1)
 
 
-def sheet(model, scheduler: DDIMScheduler, data: dict[str, Tensor], config: Config, path: Path) -> None:
+def sheet(
+    model, scheduler: DDIMScheduler, hint: Hint, data: dict[str, Tensor], config: Config, path: Path
+) -> None:
     """Three people in eight views, one seed each."""
     numbers = np.random.default_rng(3)
     rows = numbers.integers(len(data["true"]), size=3)
@@ -189,19 +221,20 @@ def sheet(model, scheduler: DDIMScheduler, data: dict[str, Tensor], config: Conf
     eager = getattr(model, "_compiled_call_impl", None)
     model._compiled_call_impl = None  # samples have another batch size than training
     with torch.autocast(config.device, dtype=torch.bfloat16):
-        pictures = sample(model, scheduler, facts, torch.stack([azimuth, 0 * azimuth], -1), 5, steps=16)
+        pictures = sample(model, scheduler, hint, facts, torch.stack([azimuth, 0 * azimuth], -1), 5, steps=16)
     model._compiled_call_impl = eager
     grid = pictures.view(3, 8, 3, 64, 64).permute(0, 3, 1, 4, 2).reshape(192, 512, 3)
     Image.fromarray((grid * 255 + 0.5).to(torch.uint8).numpy()).save(path)
     path.with_suffix(".txt").write_text("\n".join(map(str, said)))
 
 
-def save_prior(model, scheduler: DDIMScheduler, names: tuple[str, ...], folder: Path) -> None:
+def save_prior(model, scheduler: DDIMScheduler, hint: Hint, names: tuple[str, ...], folder: Path) -> None:
     """In diffusers' folder layout, float16."""
     own = build_like(model)
     own.load_state_dict(model.state_dict())
     own.half().save_pretrained(folder / "unet")
     scheduler.save_pretrained(folder / "scheduler")
+    save_hint(hint, folder / "hint.safetensors")
     index = {
         "_class_name": "AvatarPrior",
         "unet": ["diffusers", "UNet2DConditionModel"],
