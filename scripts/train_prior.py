@@ -194,7 +194,7 @@ def facts_and_view(facts: Tensor, angles: Tensor) -> Tensor:
 
 @torch.no_grad()
 def sample(
-    model, scheduler: DDIMScheduler, facts: Tensor, angles: Tensor, seed: int, scale=2.0, steps=24
+    model, scheduler: DDIMScheduler, hint: Hint, facts: Tensor, angles: Tensor, seed: int, scale=2.0, steps=24
 ) -> Tensor:
     """Pictures (B, 3, 64, 64) in [0, 1] by DDIM with guidance."""
     scheduler.set_timesteps(steps)

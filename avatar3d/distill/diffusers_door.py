@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from avatar3d.distill.hint import load_hint
 from avatar3d.distill.pipelines import KNOWN, DiffusersPrior, assemble
 from avatar3d.distill.prior import PriorError
 from avatar3d.distill.text_encoders import EncodePerson
@@ -19,6 +20,7 @@ from avatar3d.distill.text_encoders import EncodePerson
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 FILES = ["model_index.json", "*.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model", "*.safetensors"]
 VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.fp32.*"]
+HINT = "hint.safetensors"
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 
 
@@ -174,10 +176,12 @@ def _plain_parts(folder: Path, index: Mapping[str, tuple[str, str]], dtype: torc
     if "unet" not in index:
         raise PriorError(f"{folder} has no text encoder: {KNOWN}.")
     options: dict[str, Any] = {"torch_dtype": dtype or torch.float32, "use_safetensors": True}
-    parts = {
+    parts: dict[str, Any] = {
         "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **options),
         "scheduler": DDIMScheduler.from_pretrained(folder / "scheduler"),
     }
+    if (folder / HINT).exists():
+        parts["hint"] = load_hint(folder / HINT)
     if "vae" in index:
         parts["vae"] = AutoencoderKL.from_pretrained(folder / "vae", **options)
     return parts

@@ -12,9 +12,9 @@ EMPTY = 0.01
 """Less of the pictures is covered than this."""
 OPAQUE = 0.9
 """More of the rims of the pictures is covered than this."""
-FOG = 0.6
+FOG = 0.75
 """More of what is covered at all lets much light through."""
-FOG_FROM = 0.4
+FOG_FROM = 0.7
 """Share of a stage from which fog is a fault: in the beginning it is how shapes come to be."""
 STARTS = 0.05
 """Share of a stage before which only what is not finite is a fault."""

@@ -38,6 +38,8 @@ SLOWER, WEAKER = 0.5, 0.7
 """Factors of rate and guidance after a fault."""
 CHECKS = 40
 """Looks of the guard in a stage."""
+FEWEST = 5
+"""Steps between them."""
 
 
 class CheckpointError(InputError):
@@ -110,7 +112,7 @@ def run_stage(
     if running.checkpoint is not None and running.checkpoint.exists():
         state.load(running.checkpoint, stage)
     timed = _Timed(prior)
-    every = max(1, stage.steps // CHECKS)
+    every = max(FEWEST, stage.steps // CHECKS)
     began = time.perf_counter()
     while state.step < stage.steps:
         step, share = state.step, state.step / stage.steps

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from avatar3d.distill.hint import Hint
 from avatar3d.distill.prior import PriorError, Text
 
 FLUX_GUIDANCE = 3.5
@@ -28,6 +29,8 @@ class UNet:
     statement: int = 0
     """Numbers of `Text.pooled` that go before the camera's; 0 for models that read tokens."""
     controlnet: Any = None
+    hint: Hint | None = None
+    """What a statement looks like on average: more channels of what is noisy."""
 
     def __call__(
         self,
@@ -39,6 +42,9 @@ class UNet:
     ) -> Float[Tensor, "B D h w"]:
         """Raises `PriorError` when a model that sees views is not told any."""
         labels, added = self.labels(noisy, text, angles), self.added(text)
+        if self.hint is not None:
+            assert text.pooled is not None and angles is not None
+            noisy = torch.cat([noisy, self.hint.to(noisy)(text.pooled.to(noisy), angles.to(noisy))], 1)
         down = mid = None
         if self.controlnet is not None and pose is not None:
             down, mid = self.controlnet(

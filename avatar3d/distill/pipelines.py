@@ -145,12 +145,13 @@ def assemble(
     if denoiser is None or parts.get("scheduler") is None:
         raise PriorError(f"{name} has no unet, no transformer or no scheduler, so it is no prior: {KNOWN}.")
     network, read, encoders, channels = _family(parts, config, name, denoiser, encode_person)
-    vae = parts.get("vae")
+    vae, hint = parts.get("vae"), parts.get("hint")
+    channels -= 0 if hint is None else hint.channels
     size, latent = _geometry(name, denoiser, vae, channels, size, isinstance(network, Flux))
     schedule = schedule_of(parts["scheduler"], name)
     if isinstance(network, UNet):
         _check_controlnet(controlnet, denoiser, size // latent[1])
-        network = UNet(denoiser, size, network.statement, controlnet)
+        network = UNet(denoiser, size, network.statement, controlnet, hint)
     elif controlnet is not None:
         raise PriorError(f"{name} has a transformer; ControlNets are for UNets here. Leave the ControlNet out.")
     models = [encoder.model for encoder in encoders]

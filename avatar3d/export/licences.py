@@ -82,6 +82,18 @@ SOURCES = (
         in_avatar=False,
     ),
     Source(
+        "prior of score distillation and the network that tells from which side a bust is seen",
+        "avatar3d, trained on pictures of avatars of its engine",
+        "CC0-1.0",
+        LICENCE_URL,
+        (
+            "weights/prior/unet/diffusion_pytorch_model.safetensors", "weights/prior/unet/config.json",
+            "weights/prior/scheduler/scheduler_config.json", "weights/prior/model_index.json",
+            "weights/prior/statements.json", "weights/prior/hint.safetensors", "weights/facing.safetensors",
+        ),
+        in_avatar=False,
+    ),
+    Source(
         "word vectors distilled from all-MiniLM-L6-v2",
         "sentence-transformers",
         "Apache-2.0",
