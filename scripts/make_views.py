@@ -3,9 +3,9 @@
     python scripts/make_views.py --shards 60 --out outputs/views
 
 A shard has `people` of `make_people` (rare things are seen often), each in `views` pictures of 64 x 64: material
-colors, coverage and normals, so that training can put any light and background behind them. Cameras are orbits around
-the bust's box, evenly spread over all azimuths. A shard draws everything from its own number and is written whole or
-not at all: the same command resumes, and several processes share the work (`--first`, `--stride`).
+colors, coverage and normals, so that training can put any light and background behind them. Cameras are orbits
+around the bust's box, evenly spread over all azimuths. A shard draws everything from its own number and is written
+whole or not at all: the same command resumes, and several processes share the work (`--first`, `--stride`).
 """
 
 from __future__ import annotations

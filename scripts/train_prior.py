@@ -1,12 +1,12 @@
-"""Train the prior that ships: a small diffusion model of pictures of busts, told what is said of them and the view.
+"""Train the prior that ships: a small diffusion model of pictures of busts, told what is seen and from where.
 
     python scripts/make_views.py --out outputs/views
     python scripts/train_prior.py --data outputs/views --out outputs/prior
     cp -r outputs/prior/prior assets/weights/
 
-The network is diffusers' `UNet2DConditionModel` without cross-attention: what is said (a vector of statements, as the
-text model reads it from a prompt) and the camera's angles enter with the time. Pictures are 64 x 64, folded into
-12 channels of 32 x 32. The same command resumes exactly. `--compile` makes it twice as fast after some minutes.
+The network is diffusers' `UNet2DConditionModel` without cross-attention: what is said (a vector of statements, as
+the text model reads it from a prompt) and the camera's angles enter with the time. Pictures are 64 x 64, folded
+into 12 channels of 32 x 32. The same command resumes exactly. `--compile` makes it twice as fast after some minutes.
 """
 
 from __future__ import annotations

@@ -69,12 +69,16 @@ STAGE = Stage(
 
 def scene(stage: Stage = STAGE) -> RadianceScene:
     field = new_field(stage.scene, torch.Generator().manual_seed(0))
-    return RadianceScene(field, stage.scene, frozenset({"variation", "opacity"} if stage is STAGE else {"variation"}))
+    return RadianceScene(
+        field, stage.scene, frozenset({"variation", "opacity"} if stage is STAGE else {"variation"})
+    )
 
 
 def run(checkpoint: Path | None = None, stage: Stage = STAGE, prior: BallPrior | None = None, **settings):
     made, prior = scene(stage), prior or BallPrior()
-    outcome = run_stage(made, prior, encode_prompts(prior, "a ball"), stage, Running(checkpoint=checkpoint, **settings))
+    outcome = run_stage(
+        made, prior, encode_prompts(prior, "a ball"), stage, Running(checkpoint=checkpoint, **settings)
+    )
     return made, outcome
 
 
@@ -149,7 +153,11 @@ def test_early_stop():
 
 @pytest.mark.parametrize(
     ("kind", "alpha"),
-    [("empty", torch.zeros(4, 16, 16)), ("opaque", torch.ones(4, 16, 16)), ("foggy", torch.full((4, 16, 16), 0.4))],
+    [
+        ("empty", torch.zeros(4, 16, 16)),
+        ("opaque", torch.ones(4, 16, 16)),
+        ("foggy", torch.full((4, 16, 16), 0.4)),
+    ],
 )
 def test_guard_names_the_fault(kind: str, alpha: Tensor):
     assert look(alpha, alpha[:, None].expand(-1, 3, -1, -1), 0.8) == kind
@@ -180,7 +188,9 @@ def test_views_mix_smoothly_and_away_prompts_follow_the_azimuth():
     prior = Telling()
     prompts = encode_prompts(prior, "a ball")
     angles = torch.tensor([[0.0, 0.0], [torch.pi / 2, 0.0], [torch.pi / 4, 0.0]])
-    noises = bind(prior, prompts, angles, perp_neg=1.0, rows=2).predict(torch.zeros(3, 3, SIZE, SIZE), torch.ones(3))
+    noises = bind(prior, prompts, angles, perp_neg=1.0, rows=2).predict(
+        torch.zeros(3, 3, SIZE, SIZE), torch.ones(3)
+    )
     said = noises.text[:, :, 0, 0]
     assert torch.allclose(said, torch.tensor([[1.0, 0, 0], [0, 1, 0], [0.5, 0.5, 0]]), atol=1e-6)
     assert float(noises.empty.abs().max()) == 0
