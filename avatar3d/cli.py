@@ -1,14 +1,12 @@
-"""The `avatar3d` command: generate, build, export, dress, animate, render, doctor.
+"""The `avatar3d` command: generate, build, export, dress, animate, distill, reconstruct, render, doctor.
 
-Exit codes: 0 done, 1 a failure of the program, 2 something wrong with what it was given (arguments, prompt,
-files, folders, disk, weights), 130 stopped by Ctrl-C. Heavy modules are imported when a command runs, so that
-`--help` is quick.
+Exit codes: 0 done, 1 a failure of the program or of one of several prompts, 2 something wrong with what it was
+given (arguments, prompt, files, folders, disk, weights), 130 stopped by Ctrl-C. Heavy modules are imported when a
+command runs, so that `--help` is quick.
 """
 
 from __future__ import annotations
 
-import difflib
-import errno
 import json
 import os
 import secrets
@@ -20,22 +18,25 @@ from pathlib import Path
 import tyro
 
 from avatar3d import __version__
-from avatar3d.commands import COMMANDS, Animate, Build, Command, Dress, Export, Files, Generate, Render, Turntable
-from avatar3d.console import progress
-from avatar3d.errors import InputError
-
-MAX_SEED = 2**63 - 1
-MAX_COUNT = 1000
-MAX_FRAMES = 3600
-MAX_LODS = 5
-FORMATS = ("glb", "vrm", "obj", "ply", "stl", "usd", "fbx")
-RESOLUTIONS = (64, 2048)
+from avatar3d.arguments import MAX_COUNT, MAX_LODS, MAX_SEED, UsageError, check_pictures, check_range, formats_of
+from avatar3d.cli_distill import distill, reconstruct
+from avatar3d.commands import (
+    COMMANDS,
+    Animate,
+    Build,
+    Command,
+    Distill,
+    Dress,
+    Export,
+    Files,
+    Generate,
+    Reconstruct,
+    Render,
+    Turntable,
+)
+from avatar3d.console import explain, megabytes, progress
 
 DESCRIPTION = "Text to rigged, game-ready 3D avatars. `avatar3d --version` prints the version."
-
-
-class UsageError(InputError):
-    """An argument out of range, with the range in its message."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,12 +59,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(command)
     except KeyboardInterrupt:
-        print("Stopped; nothing half-written is left.", file=sys.stderr)
+        print(f"Stopped; {_left(command)}.", file=sys.stderr)
         return 130
     except Exception as error:
         if command.output.debug or os.environ.get("AVATAR3D_DEBUG"):
             traceback.print_exc()
-        code, message = _explain(error)
+        code, message = explain(error)
         print(f"error: {message}", file=sys.stderr)
         if command.output.json:
             print(json.dumps({"error": message, "exit_code": code}))
@@ -82,9 +83,22 @@ def _run(command: Command) -> int:
         return _dress(command)
     if isinstance(command, Animate):
         return _animate(command)
+    if isinstance(command, Distill):
+        return distill(command)
+    if isinstance(command, Reconstruct):
+        return reconstruct(command)
     if isinstance(command, Render):
         return _render(command)
     return _doctor(command.output.json)
+
+
+def _left(command: Command) -> str:
+    """What is there after Ctrl-C."""
+    if isinstance(command, Distill):
+        return "the checkpoints stay: give the same command with --resume to go on"
+    if isinstance(command, Reconstruct):
+        return "the checkpoint stays: give the same command again to go on"
+    return "nothing half-written is left"
 
 
 def _stop(number: int, frame: object) -> None:
@@ -92,11 +106,11 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _generate(command: Generate) -> int:
-    _check_pictures(command.turntable.frames, command.turntable.resolution, least_frames=0)
+    check_pictures(command.turntable.frames, command.turntable.resolution, least_frames=0)
     _check_files(command.files)
-    _check_range("--count", command.count, 1, MAX_COUNT)
+    check_range("--count", command.count, 1, MAX_COUNT)
     seed = secrets.randbelow(2**31) if command.seed is None else command.seed
-    _check_range("--seed", seed, 0, MAX_SEED - command.count + 1)
+    check_range("--seed", seed, 0, MAX_SEED - command.count + 1)
     from avatar3d import pipeline
 
     with progress(quiet=command.output.json) as report:
@@ -109,7 +123,7 @@ def _generate(command: Generate) -> int:
 
 
 def _build(command: Build) -> int:
-    _check_pictures(command.turntable.frames, command.turntable.resolution, least_frames=0)
+    check_pictures(command.turntable.frames, command.turntable.resolution, least_frames=0)
     _check_files(command.files)
     from avatar3d import pipeline
 
@@ -135,7 +149,7 @@ def _export(command: Export) -> int:
 
 
 def _dress(command: Dress) -> int:
-    _check_pictures(command.turntable.frames, command.turntable.resolution, least_frames=0)
+    check_pictures(command.turntable.frames, command.turntable.resolution, least_frames=0)
     _check_files(command.files)
     from avatar3d import pipeline
 
@@ -166,9 +180,9 @@ def _changes(command: Dress) -> dict[str, str]:
 
 def _animate(command: Animate) -> int:
     film = command.film
-    _check_pictures(1, film.resolution, least_frames=0)
-    _check_range("--fps", film.fps, 1, 120)
-    _check_range("--seed", command.seed, 0, MAX_SEED)
+    check_pictures(1, film.resolution, least_frames=0)
+    check_range("--fps", film.fps, 1, 120)
+    check_range("--seed", command.seed, 0, MAX_SEED)
     _check_files(command.files)
     from avatar3d import pipeline
 
@@ -187,7 +201,7 @@ def _animate(command: Animate) -> int:
 
 
 def _render(command: Render) -> int:
-    _check_pictures(command.frames, command.resolution, least_frames=1)
+    check_pictures(command.frames, command.resolution, least_frames=1)
     from avatar3d import pipeline
 
     out = command.out or command.file.with_name(f"{command.file.stem}-turntable.mp4")
@@ -216,29 +230,14 @@ def _pictures(turntable: Turntable):
 def _wanted(files: Files):
     from avatar3d.delivery import Wanted
 
-    formats = tuple(dict.fromkeys(files.format.lower().replace(" ", "").split(",")))
-    return Wanted(formats, files.profile, files.bind, files.preset, files.lod, files.twist, files.compressed)
+    return Wanted(
+        formats_of(files.format), files.profile, files.bind, files.preset, files.lod, files.twist, files.compressed
+    )
 
 
 def _check_files(files: Files) -> None:
-    _check_range("--lod", files.lod, 1, MAX_LODS)
-    for name in files.format.lower().replace(" ", "").split(","):
-        if name not in FORMATS:
-            near = difflib.get_close_matches(name, FORMATS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"--format has no {name!r}; {hint}choose from {', '.join(FORMATS)}")
-
-
-def _check_pictures(frames: int, resolution: int, least_frames: int) -> None:
-    _check_range("--frames", frames, least_frames, MAX_FRAMES)
-    _check_range("--resolution", resolution, *RESOLUTIONS)
-    if resolution % 2:
-        raise UsageError(f"--resolution must be even for video, got {resolution}; use {resolution + 1}")
-
-
-def _check_range(option: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise UsageError(f"{option} must be from {low} to {high}, got {value}")
+    check_range("--lod", files.lod, 1, MAX_LODS)
+    formats_of(files.format)
 
 
 def _show(runs: list[dict], as_json: bool) -> None:
@@ -259,7 +258,7 @@ def _show(runs: list[dict], as_json: bool) -> None:
         for level, report in run["report"].items():
             print(f"{level:<12} {_platforms(report)}")
         for file, size in run["files"].items():
-            print(f"{_megabytes(size):>12} {Path(run['folder']) / file}")
+            print(f"{megabytes(size):>12} {Path(run['folder']) / file}")
         stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in run["seconds"].items())
         print(f"{sum(run['seconds'].values()):>10.1f} s ({stages})")
 
@@ -271,24 +270,6 @@ def _platforms(report: dict) -> str:
         f"{cost['triangles']:,} triangles, {cost['joints']} joints, {cost['materials']} materials, "
         f"{cost['face_shapes']} face shapes, {cost['texture_mb']:.0f} MB of textures; VRChat {pc}, mobile {mobile}"
     )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.2f} MB"
-
-
-def _explain(error: Exception) -> tuple[int, str]:
-    """Exit code and message of an error; what the user can mend is 2, anything else is 1."""
-    if isinstance(error, InputError):
-        return 2, str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return 2, "the disk is full; free some space or choose another --out. Nothing half-written is left"
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return 2, f"{error.filename or 'the output'} is not accessible ({error.strerror}); check its permissions"
-    if isinstance(error, MemoryError):
-        return 1, "not enough memory; close other programs or lower --resolution"
-    message = f"{type(error).__name__}: {error}"
-    return 1, f"{message}. This is a fault of avatar3d: please report it with the output of --debug"
 
 
 if __name__ == "__main__":

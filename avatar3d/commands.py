@@ -220,19 +220,132 @@ class Render:
 
 
 @dataclass(frozen=True)
+class Method:
+    """How a prompt becomes a shape."""
+
+    method: str = "fast"
+    """A method of configs/distill (fast, sdi, dreamfusion, magic3d, avatarverse, avatar), or a YAML file."""
+    prior: str | None = None
+    """Folder or hub id of a diffusers text-to-image pipeline; without one the prior that ships, which knows heads
+    and shoulders of people."""
+    negative: str | None = None
+    """What is not wanted, in words, instead of the method's own."""
+    avatar: Path | None = None
+    """For --method avatar: the run folder, spec or GLB to restyle; without one an avatar of the prompt."""
+    steps: float = 1.0
+    """Times the method's own number of steps, for example 0.5."""
+    size: int | None = None
+    """Pixels a side of the pictures that the prior judges, instead of the method's own; 16 to 1024."""
+    max_memory: str | None = None
+    """Limit to plan for, for example 8GB."""
+    device: str = "cpu"
+    """Or cuda."""
+    lora: str | None = None
+    """File or folder of a LoRA for --prior."""
+    controlnet: str | None = None
+    """Folder or hub id of a ControlNet for --prior, which sees the avatar's skeleton."""
+    still: float = 0.0
+    """Stop a stage when its pictures change less than this (0 to 1, for example 0.002); 0 for never."""
+
+
+@dataclass(frozen=True)
+class Object:
+    """The files of what was distilled."""
+
+    format: str = "glb"
+    """Joined by commas: glb, obj, ply, stl; for --method avatar those of generate."""
+    triangles: int = 20000
+    """Of the mesh, at most."""
+    texture: int = 1024
+    """Texels of the mesh's texture along each side."""
+    frames: int = 48
+    """Frames of the turntable; 0 for none."""
+    resolution: int = 256
+    """Width and height of the turntable in pixels, even, from 64 to 2048."""
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Make a mesh of a prompt by score distillation from a diffusion model: object.glb, turntable.mp4, run.json.
+
+    For example: avatar3d distill --prompt "old man with glasses"
+    or: avatar3d distill --prompt "a hamburger" --prior ./stable-diffusion-2-1-base --method sdi --device cuda
+    or: avatar3d distill --prompts prompts.txt --best-of 3 --out outputs
+    A run that was stopped goes on when the same command is given with --resume.
+    """
+
+    prompt: str | None = None
+    """What to make, in English."""
+    prompts: Path | None = None
+    """Instead of --prompt: a text file with one prompt on each line; each gets its own folder."""
+    seed: int = 0
+    """The same seed gives the same result on the same machine."""
+    best_of: int = 1
+    """Make it with so many seeds (seed, seed + 1, ...) and name the one that the prior finds fits best."""
+    resume: bool = False
+    """Go on with a run that was stopped."""
+    preview_every: int = 50
+    """Steps between two pictures in preview.png while it runs."""
+    out: Path = Path("outputs")
+    """Folder of the run folders."""
+    method: Method = field(default_factory=Method)
+    object: Object = field(default_factory=Object)
+    output: Output = field(default_factory=Output)
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Make a mesh of pictures from all sides with their cameras: mesh.glb, turntable.mp4, report.json.
+
+    For example: avatar3d reconstruct my-pictures --steps 3000
+    A run that was stopped goes on when the same command is given again.
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """Folder with transforms.json, as Blender's NeRF scenes and nerfstudio have it."""
+    out: Path | None = None
+    """Folder of the files; by default <name>-reconstruction beside the pictures."""
+    field: Literal["voxels", "hash", "planes", "mlp"] = "voxels"
+    """What represents the scene: voxels are quickest, hash is finest."""
+    steps: int = 1500
+    """Of the optimizer."""
+    rays: int = 4096
+    """Of each step."""
+    held_out: int = 8
+    """Every so many pictures one is not trained on, but measured."""
+    largest: int = 400
+    """Pixels of the longer side of a picture, at most."""
+    radius: float | None = None
+    """Half the side of the box around what the cameras look at; by default as much as they see."""
+    seed: int = 0
+    """Of all that is random."""
+    triangles: int = 20000
+    """Of the mesh, at most."""
+    texture: int = 1024
+    """Texels of its texture along each side."""
+    frames: int = 48
+    """Frames of the turntable; 0 for none."""
+    resolution: int = 256
+    """Width and height of the turntable in pixels, even, from 64 to 2048."""
+    output: Output = Output()
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Show what is installed, whether the shipped data is intact and which optional doors are open."""
 
     output: Output = field(default_factory=Output)
 
 
-Command = Generate | Build | Export | Dress | Animate | Render | Doctor
+Command = Generate | Build | Export | Dress | Animate | Distill | Reconstruct | Render | Doctor
 COMMANDS = (
     Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Dress, tyro.conf.subcommand("dress")]
     | Annotated[Animate, tyro.conf.subcommand("animate")]
+    | Annotated[Distill, tyro.conf.subcommand("distill")]
+    | Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

@@ -1,10 +1,13 @@
-"""Progress of the command's stages: a bar on a terminal, plain lines elsewhere, always on stderr."""
+"""What the command shows: progress (bars on a terminal, plain lines elsewhere, always on stderr), errors."""
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from avatar3d.errors import InputError
 
 Report = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in all."""
@@ -48,3 +51,21 @@ def _lines() -> Report:
             print(f"{stage} ...", file=sys.stderr, flush=True)
 
     return report
+
+
+def explain(error: Exception) -> tuple[int, str]:
+    """Exit code and message of an error; what the user can mend is 2, anything else is 1."""
+    if isinstance(error, InputError):
+        return 2, str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return 2, "the disk is full; free some space or choose another --out. Nothing half-written is left"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return 2, f"{error.filename or 'the output'} is not accessible ({error.strerror}); check its permissions"
+    if isinstance(error, MemoryError):
+        return 1, "not enough memory; close other programs or lower --resolution"
+    message = f"{type(error).__name__}: {error}"
+    return 1, f"{message}. This is a fault of avatar3d: please report it with the output of --debug"
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.2f} MB"

@@ -2,9 +2,9 @@
 
     record = distill(Wish("old man with glasses", method="fast"), Path("outputs"), report)
 
-The run's folder is there from the beginning and holds its checkpoints and the latest preview, so that a run that was
-stopped or killed goes on where it was when the same command is given with `resume`. What it is for (mesh, film,
-run.json) comes at the end, each file whole or not at all.
+The run's folder is there from the beginning and holds its checkpoints and the latest preview, so that a run that
+was stopped or killed goes on where it was when the same command is given with `resume`. What it is for (mesh,
+film, run.json) comes at the end, each file whole or not at all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from avatar3d.conditioning.model import condition
 from avatar3d.conditioning.prompt import check_prompt, default_model, understand
@@ -27,11 +27,13 @@ from avatar3d.delivery import Wanted, deliver
 from avatar3d.distill.avatar_scene import AvatarScene
 from avatar3d.distill.binding import Prompts, encode_prompts
 from avatar3d.distill.diffusers_door import load_prior
-from avatar3d.distill.loop import GREY, Outcome, Progress, Running, look_around, placed, run_stage
+from avatar3d.distill.loop import GREY, SIDES, Outcome, Progress, Running, look_around, placed, run_stage
 from avatar3d.distill.memory import plan
 from avatar3d.distill.pipelines import DiffusersPrior
 from avatar3d.distill.presets import load
 from avatar3d.distill.radiance_scene import RadianceScene, new_field, refined
+from avatar3d.distill.scene import DistilledScene
+from avatar3d.distill.score import likelihood
 from avatar3d.distill.stage import Method, Stage
 from avatar3d.distill.surface_scene import SurfaceScene, surface_from_radiance
 from avatar3d.engine.build import build_avatar
@@ -95,6 +97,8 @@ class Wish:
     texture: int = 1024
     frames: int = 48
     resolution: int = 256
+    scored: bool = False
+    """Say how well the prior finds that the result shows the prompt (`distill.score`)."""
 
 
 def distill(wish: Wish, out: Path, overwrite: bool, resume: bool, report: Report) -> dict:
@@ -114,7 +118,7 @@ def distill(wish: Wish, out: Path, overwrite: bool, resume: bool, report: Report
     prompts = encode_prompts(prior, wish.prompt, negative, words)
     prior.release_text_encoder()
     began = time.perf_counter()
-    scene: nn.Module | None = None
+    scene: DistilledScene | None = None
     outcomes: list[Outcome] = []
     for n, stage in enumerate(method.stages):
         scene = next_scene(scene, stage, wish, memory.renderer)
@@ -124,6 +128,8 @@ def distill(wish: Wish, out: Path, overwrite: bool, resume: bool, report: Report
     assert scene is not None
     stage = method.stages[len(outcomes) - 1]
     record = _record(wish, method, prior, outcomes, time.perf_counter() - began)
+    if wish.scored:
+        record["score"] = score(scene, prior, prompts, stage, wish.device, memory.rows)
     record |= _files(scene, stage, wish, folder, report)
     record["seconds"]["whole"] = round(time.perf_counter() - began, 2)
     record |= {"folder": str(folder), "peak_memory_mb": peak_memory_mb(), **passport()}
@@ -167,7 +173,7 @@ def statements_of(prompts: Sequence[str]) -> Tensor:
     return condition([understand(prompt, model).statements for prompt in prompts], model.config)
 
 
-def next_scene(before: nn.Module | None, stage: Stage, wish: Wish, memory: int) -> nn.Module:
+def next_scene(before: DistilledScene | None, stage: Stage, wish: Wish, memory: int) -> DistilledScene:
     """What a stage works on: a new scene, or what came before it, made finer or into a mesh."""
     config = stage.scene
     generator = torch.Generator().manual_seed(wish.seed)
@@ -199,7 +205,7 @@ def _avatar_scene(wish: Wish) -> AvatarScene:
 
 
 def _run(
-    scene: nn.Module, prior: DiffusersPrior, prompts: Prompts, stage: Stage, number: int, wish: Wish, folder: Path,
+    scene: DistilledScene, prior: DiffusersPrior, prompts: Prompts, stage: Stage, number: int, wish: Wish, folder: Path,
     state: Path, rows: int, report: Report,
 ) -> Outcome:  # fmt: skip
     """One stage, with its checkpoint and previews."""
@@ -217,6 +223,15 @@ def _run(
             write_png(strip(pictures), folder / PREVIEW)
 
     return run_stage(scene, prior, prompts, stage, running, watch)
+
+
+def score(
+    scene: DistilledScene, prior: DiffusersPrior, prompts: Prompts, stage: Stage, device: str, rows: int
+) -> float:
+    """`distill.score.likelihood` of pictures from all sides, over grey."""
+    pictures = look_around(scene, stage, device).rgb
+    angles = torch.tensor([[azimuth, 0.0] for azimuth in SIDES], device=device)
+    return likelihood(prior, prompts, pictures, angles, rows=rows)
 
 
 def strip(pictures: Tensor) -> UInt8[np.ndarray, "H W 3"]:
@@ -278,7 +293,7 @@ def _record(
     }
 
 
-def _files(scene: nn.Module, stage: Stage, wish: Wish, folder: Path, report: Report) -> dict:
+def _files(scene: DistilledScene, stage: Stage, wish: Wish, folder: Path, report: Report) -> dict:
     """Mesh or avatar, film, preview; what run.json says of them."""
     scene.requires_grad_(False)
     if isinstance(scene, AvatarScene):
@@ -300,7 +315,7 @@ def _files(scene: nn.Module, stage: Stage, wish: Wish, folder: Path, report: Rep
     return said
 
 
-def _meshed(scene: nn.Module, wish: Wish) -> TexturedMesh:
+def _meshed(scene: DistilledScene, wish: Wish) -> TexturedMesh:
     if isinstance(scene, SurfaceScene):
         return scene.textured(Meshing(triangles=wish.triangles, texture=wish.texture))
     assert isinstance(scene, RadianceScene)
@@ -331,7 +346,7 @@ def _unrigged(mesh: Mesh) -> Avatar:
     return Avatar(None, Skeleton(("root",), (-1,), torch.zeros(1, 3)), (Part("object", "body", mesh, skin),))
 
 
-def _film(scene: nn.Module, stage: Stage, wish: Wish, report: Report) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+def _film(scene: DistilledScene, stage: Stage, wish: Wish, report: Report) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     from avatar3d.distill.cameras import fixed_cameras
 
     generator = torch.Generator().manual_seed(0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from avatar3d.body.pose import (
     Pose,
@@ -21,7 +21,7 @@ from avatar3d.body.pose import (
 from avatar3d.distill.avatar_paint import SIZES, Paint, turned
 from avatar3d.distill.avatar_relief import Relief
 from avatar3d.distill.lamp import lamp_direction, lit
-from avatar3d.distill.scene import Pictures, Shading
+from avatar3d.distill.scene import DistilledScene, Pictures, Shading
 from avatar3d.distill.surface_scene import composed
 from avatar3d.mesh.normals import vertex_normals
 from avatar3d.render.color import linear_to_srgb, srgb_to_linear
@@ -59,7 +59,7 @@ def default_variants(avatar: Avatar) -> list[Variant]:
     return [Variant({j: q for j, q in v.pose.items() if j in names}, v.expression) for v in variants]
 
 
-class AvatarScene(nn.Module):
+class AvatarScene(DistilledScene):
     """Textures of the parts of some kinds, and offsets of the surface, as parameters.
 
     Each `draw` shows the avatar as it is, with `rest_share` of the chances, or in one of the variants.
@@ -105,9 +105,6 @@ class AvatarScene(nn.Module):
             weights = torch.cat([part.skin.weights for part in self.parts])
             points = points[(weights * (joints == head)).sum(1) > 0.5]
         return torch.stack([points.amin(0), points.amax(0)])
-
-    def prepare(self, step: int, share: float, generator: torch.Generator) -> None:
-        """Nothing has to be done before a step."""
 
     def draw(
         self,

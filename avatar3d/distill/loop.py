@@ -98,14 +98,18 @@ Watch = Callable[[Progress], None]
 
 
 def run_stage(
-    scene: nn.Module, prior: Prior, prompts: Prompts, stage: Stage, running: Running, watch: Watch | None = None
+    scene: DistilledScene,
+    prior: Prior,
+    prompts: Prompts,
+    stage: Stage,
+    running: Running,
+    watch: Watch | None = None,
 ) -> Outcome:
-    """Distil a scene (an `nn.Module` with `DistilledScene`'s methods) in place.
+    """Distil a scene in place.
 
-    Raises `CheckpointError` for a checkpoint of another stage. When the guard gives up, the scene is as it last was
-    sane, and the outcome says `diverged`.
+    Raises `CheckpointError` for a checkpoint of another stage. When the guard gives up, the scene is as it last
+    was sane, and the outcome says `diverged`.
     """
-    assert isinstance(scene, DistilledScene)
     wanted = [p for p in scene.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(wanted, stage.rate, betas=(0.9, 0.99), eps=1e-15)
     state = _State(scene, optimizer)
@@ -152,7 +156,7 @@ def run_stage(
 
 
 def _step(
-    scene: nn.Module, prior: _Timed, prompts: Prompts, stage: Stage, running: Running, step: int, weaker: float,
+    scene: DistilledScene, prior: _Timed, prompts: Prompts, stage: Stage, running: Running, step: int, weaker: float,
     optimizer: torch.optim.Optimizer,
 ) -> float:  # fmt: skip
     """One step; returns the size of the prior's direction."""
@@ -179,16 +183,16 @@ def _step(
 
 
 @torch.no_grad()
-def look_around(scene: nn.Module, stage: Stage, device: str = "cpu", size: int | None = None) -> Pictures:
+def look_around(scene: DistilledScene, stage: Stage, device: str = "cpu", size: int | None = None) -> Pictures:
     """Material colors from front, left, back and right over grey."""
     cameras = [placed(c, scene, device) for c in fixed_cameras(stage.cameras, SIDES, size or stage.size)]
     behind = torch.tensor(GREY, device=device).expand(len(cameras), 3)
     return scene.draw(cameras, behind, "albedo", torch.Generator().manual_seed(0))
 
 
-def placed(camera: Camera, scene: nn.Module, device: str) -> Camera:
-    """A camera of the box [-1, 1]^3 where the scene has it in its world: `scene.place` (center, scale), if any."""
-    center, scale = getattr(scene, "place", (torch.zeros(3), 1.0))
+def placed(camera: Camera, scene: DistilledScene, device: str) -> Camera:
+    """A camera of the box [-1, 1]^3 where the scene has it in its world."""
+    center, scale = scene.place
     pose = camera.T_world_camera.clone()
     pose[:3, 3] = center + scale * pose[:3, 3]
     return replace(camera, T_world_camera=pose.to(device))

@@ -52,7 +52,7 @@ def plan(limit: float | None, prior: Any, method: Method) -> Plan:
         else 0.2e9
     )
     fixed = BASE + weights + scene
-    channels, height, width = prior.latent
+    _, height, width = prior.latent
     row = ROW * height * width * widest(prior.network.model)
     rays = max(
         POINT * stage.batch * stage.size**2 * (stage.scene.nodes + stage.scene.importance)
@@ -65,8 +65,8 @@ def plan(limit: float | None, prior: Any, method: Method) -> Plan:
     if room < row + (RENDERER >> 4):
         need = (fixed + row + (RENDERER >> 4)) / GIGABYTE
         raise NotEnoughMemoryError(
-            f"--max-memory {limit:g} GB is too little: at least about {need:.1f} GB are needed with this prior and "
-            "method; take a smaller prior or --method fast"
+            f"--max-memory {limit:g} GB is too little: at least about {need:.1f} GB are needed with this prior "
+            "and method; take a smaller prior or --method fast"
         )
     renderer = int(min(RENDERER, max(RENDERER >> 4, 0.5 * room)))
     rows = int(max(1, min(ROWS, (room - renderer) // row)))

@@ -1,4 +1,4 @@
-"""Methods in YAML, read strictly: an unknown key or a value of the wrong type is an error that names the right one."""
+"""Methods in YAML, read strictly: an unknown key or a value of the wrong type is an error."""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from avatar3d.distill.lamp import lamp_direction
-from avatar3d.distill.scene import Pictures
+from avatar3d.distill.scene import DistilledScene, Pictures
 from avatar3d.distill.scene import Shading as ShadingName
 from avatar3d.distill.stage import SceneConfig
 from avatar3d.fields.background import Background
@@ -42,7 +42,7 @@ NEEDS_NORMALS = ("orientation",)
 RadianceModule = VoxelField | HashField | MlpField | PlaneField
 
 
-class RadianceScene(nn.Module):
+class RadianceScene(DistilledScene):
     """Pictures of a radiance field by volume rendering, with the penalties that are asked for."""
 
     filled: Tensor

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from avatar3d.structures import Camera
 
@@ -26,13 +26,14 @@ class Pictures:
     """Regularisers by name, unweighted."""
 
 
-@runtime_checkable
-class DistilledScene(Protocol):
-    """An nn.Module whose parameters are what is distilled."""
+class DistilledScene(nn.Module):
+    """Its parameters are what is distilled."""
+
+    place: tuple[Float[Tensor, " 3"], float] = (torch.zeros(3), 1.0)
+    """Center and scale in the scene's world of the box [-1, 1]^3 that cameras are drawn for."""
 
     def prepare(self, step: int, share: float, generator: torch.Generator) -> None:
-        """Called before a step, with the share of the stage that is done."""
-        ...
+        """Called before a step, with the share of the stage that is done; by default nothing has to be done."""
 
     def draw(
         self,
@@ -42,4 +43,4 @@ class DistilledScene(Protocol):
         generator: torch.Generator,
     ) -> Pictures:
         """Differentiable pictures; all that is random comes from the generator."""
-        ...
+        raise NotImplementedError

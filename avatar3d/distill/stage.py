@@ -1,4 +1,4 @@
-"""What one stage of a distillation is: a scene, a loss, times, cameras, light, penalties. Presets are lists of these."""
+"""What one stage of a distillation is: a scene, a loss, times, cameras, light, penalties."""
 
 from __future__ import annotations
 

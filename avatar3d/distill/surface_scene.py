@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
 from avatar3d.distill.lamp import lamp_direction, lit
-from avatar3d.distill.scene import Pictures, Shading
+from avatar3d.distill.scene import DistilledScene, Pictures, Shading
 from avatar3d.distill.tetrahedra import KEPT, Lattice, marched, sign_entropy
 from avatar3d.errors import InputError
 from avatar3d.fields.radiance import RadianceField
@@ -67,7 +67,7 @@ class ColorGrid(nn.Module):
         return F.grid_sample(level, grid, padding_mode="border", align_corners=True)[0, :, 0, 0].T
 
 
-class SurfaceScene(nn.Module):
+class SurfaceScene(DistilledScene):
     """Signed distances and offsets of the nodes of a lattice, and a field of colors.
 
     `distance` are those of the surface to start from at the lattice's nodes, in the units of `bounds`; `colors`
@@ -112,9 +112,6 @@ class SurfaceScene(nn.Module):
         """Vertices, differentiable, and outward faces; closed."""
         moved = self.nodes + KEPT * self.lattice.cell * torch.tanh(self.stray)
         return marched(self.lattice, self.distance * self.lattice.cell.mean(), moved)
-
-    def prepare(self, step: int, share: float, generator: torch.Generator) -> None:
-        """Nothing has to be done before a step."""
 
     def draw(
         self,

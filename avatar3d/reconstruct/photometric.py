@@ -119,7 +119,6 @@ def reconstruct(
         "scale": box.scale,
         "settings": asdict(s),
     }
-    print(f"held-out views: {report['psnr']:.2f} dB (mean color: {report['psnr_mean_color']:.2f} dB)")
     report |= _files(field, grid, box, s, out, step)
     write_json(out / REPORT, report)
     return report
