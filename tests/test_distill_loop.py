@@ -27,6 +27,7 @@ class BallPrior:
 
     name, answer, size, latent, sees_views = "ball", "noise", SIZE, (3, SIZE, SIZE), True
     device = torch.device("cpu")
+    views_unknown = False
 
     def __init__(self, radius: float = 0.55) -> None:
         axis = (torch.arange(SIZE) + 0.5) / SIZE * 2 - 1

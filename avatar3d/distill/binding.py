@@ -50,7 +50,9 @@ def bind(
 ) -> Model:
     """The prior for one batch: all that is asked about a noisy batch is asked in calls of at most `rows` rows.
 
-    Between views prompts are mixed smoothly. With `perp_neg` other views are prompts to get away from.
+    Between views prompts are mixed smoothly. A prior that sees views and knows what an unknown one is, is told
+    none without the prompt, so that guidance leads to the view too. With `perp_neg` other views are prompts to get
+    away from.
     """
     count = len(angles)
     device = prior.device
@@ -78,6 +80,8 @@ def bind(
         def ask(index: Tensor) -> Tensor:
             own_rows = index % count
             seen = angles[own_rows] if prior.sees_views else None
+            if seen is not None and prior.views_unknown:
+                seen = torch.where((index >= count)[:, None], torch.nan, seen)
             shown = None if pose is None else pose[own_rows]
             answer = prior.predict(noisy[own_rows], t[own_rows], told.rows(index), seen, shown)
             return noise_from(answer, prior.answer, noisy[own_rows], alpha[own_rows], sigma[own_rows])

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from avatar3d.distill.hint import load_hint
-from avatar3d.distill.pipelines import KNOWN, DiffusersPrior, assemble
-from avatar3d.distill.prior import PriorError
-from avatar3d.distill.text_encoders import EncodePerson
+from avatar3d.distill.networks import UNet
+from avatar3d.distill.pipelines import KNOWN, DiffusersPrior, assemble, schedule_of
+from avatar3d.distill.prior import PriorError, Text
+from avatar3d.distill.text_encoders import EncodePerson, TextReader
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 FILES = ["model_index.json", "*.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model", "*.safetensors"]
@@ -82,6 +83,30 @@ def prior_from_pipeline(
     device = torch.device("cpu") if denoiser is None else denoiser.device
     name = type(pipe).__name__
     return assemble(parts, pipe.config, name, device, size, False, controlnet, encode_person)
+
+
+def random_stable_diffusion(width: float, device: torch.device | str = "cpu") -> DiffusersPrior:
+    """A prior of Stable Diffusion 1.5's shape with random weights and `width` times its channels, for timing."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    def channels(*full: int) -> tuple[int, ...]:
+        return tuple(max(32, int(width * n) // 32 * 32) for n in full)
+
+    unet = UNet2DConditionModel(
+        sample_size=64, block_out_channels=channels(320, 640, 1280, 1280), cross_attention_dim=768
+    )
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=channels(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=512,
+    )  # fmt: skip
+    for model in (unet, vae):
+        model.requires_grad_(False).eval().to(device)
+    schedule = schedule_of(DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012), "SD")
+    reader = TextReader(lambda prompt: Text(tokens=torch.zeros(1, 77, 768)))
+    return DiffusersPrior(
+        f"SD 1.5 at {width:g} of its width", "noise", 512, (4, 64, 64), False, torch.device(device), unet.dtype,
+        schedule, UNet(unet, 512), reader, vae,
+    )  # fmt: skip
 
 
 def _folder(source: Path | str, wanted: str | None) -> Path:

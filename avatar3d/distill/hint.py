@@ -44,12 +44,15 @@ class Hint:
 
 
 def view_functions(angles: Float[Tensor, "B 2"]) -> Float[Tensor, "B V"]:
-    """Fourier series of the azimuth up to its third multiple, and the elevation with the first."""
-    azimuth, elevation = angles.unbind(-1)
+    """Fourier series of the azimuth up to its third multiple, and the elevation with the first.
+
+    Angles that are not numbers stand for an unknown view: the mean over all azimuths, level.
+    """
+    unknown = angles.isnan().any(-1, keepdim=True)
+    azimuth, elevation = angles.nan_to_num().unbind(-1)
     waves = [f(k * azimuth) for k in (1, 2, 3) for f in (torch.sin, torch.cos)]
-    return torch.stack(
-        [torch.ones_like(azimuth), *waves, elevation, elevation * waves[0], elevation * waves[1]], -1
-    )
+    rest = torch.stack([*waves, elevation, elevation * waves[0], elevation * waves[1]], -1)
+    return torch.cat([torch.ones_like(rest[:, :1]), torch.where(unknown, 0.0, rest)], -1)
 
 
 def features(facts: Float[Tensor, "B S"], angles: Float[Tensor, "B 2"]) -> Float[Tensor, "B F"]:

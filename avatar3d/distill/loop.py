@@ -222,6 +222,7 @@ class _Timed:
         self.levels, self.answer, self.sees_views = prior.levels, prior.answer, prior.sees_views
         self.device, self.name, self.size, self.latent = prior.device, prior.name, prior.size, prior.latent
         self.encode_text, self.decode = prior.encode_text, prior.decode
+        self.views_unknown = prior.views_unknown
 
     def encode(self, rgb: Tensor) -> Tensor:
         began = time.perf_counter()

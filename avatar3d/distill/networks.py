@@ -79,7 +79,7 @@ class UNet:
             count = self.model.config.projection_class_embeddings_input_dim
             return (camera_angles(angles) if count == ANGLES else camera_matrix(angles)).to(noisy)
         assert text.pooled is not None
-        return torch.cat([text.pooled, camera_angles(angles).to(text.pooled)], dim=-1).to(noisy)
+        return torch.cat([text.pooled, camera_angles(angles).nan_to_num().to(text.pooled)], dim=-1).to(noisy)
 
     def added(self, text: Text) -> dict[str, Tensor] | None:
         """SDXL's vector; picture size, crop, wanted size of a whole picture (Podell et al. 2023, section 2.2)."""

@@ -79,6 +79,11 @@ class DiffusersPrior:
     fold: int = 1
     """In pixel space: so many by so many pixels are one place with more channels."""
 
+    @property
+    def views_unknown(self) -> bool:
+        """A prior with a hint: see `hint.view_functions`."""
+        return isinstance(self.network, UNet) and self.network.hint is not None
+
     def encode_text(self, prompts: Sequence[str]) -> Text:
         """Each prompt is read once. Raises `PriorError` for new prompts after `release_text_encoder`."""
         text = self.reader(prompts)

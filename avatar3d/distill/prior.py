@@ -78,6 +78,8 @@ class Prior(Protocol):
     """Channels, height, width of what it denoises."""
     sees_views: bool
     """It takes the camera's angles itself, so that prompts need no words for the view."""
+    views_unknown: bool
+    """Angles that are not numbers tell it that the view is unknown."""
     device: torch.device
 
     def encode_text(self, prompts: Sequence[str]) -> Text:
