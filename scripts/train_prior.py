@@ -6,7 +6,7 @@
 
 The network is diffusers' `UNet2DConditionModel` without cross-attention: what is said (a vector of statements, as
 the text model reads it from a prompt) and the camera's angles enter with the time. Pictures are 64 x 64, folded
-into 12 channels of 32 x 32. The same command resumes exactly. `--compile` makes it twice as fast after some minutes.
+into 12 channels of 32 x 32. The same command resumes exactly. `--compile` makes it twice as fast after minutes.
 """
 
 from __future__ import annotations
