@@ -13,7 +13,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,13 @@ from avatar3d.distill.loop import GREY, SIDES, Outcome, Progress, Running, look_
 from avatar3d.distill.memory import plan
 from avatar3d.distill.pipelines import DiffusersPrior
 from avatar3d.distill.presets import load
+from avatar3d.distill.prior import PriorError
 from avatar3d.distill.radiance_scene import RadianceScene, new_field, refined
 from avatar3d.distill.scene import DistilledScene
 from avatar3d.distill.score import likelihood
 from avatar3d.distill.stage import Method, Stage
 from avatar3d.distill.surface_scene import SurfaceScene, surface_from_radiance
+from avatar3d.distill.wish import DistillError, Wish, adapted
 from avatar3d.engine.build import build_avatar
 from avatar3d.errors import InputError
 from avatar3d.export.licences import licence_record
@@ -57,52 +59,18 @@ Report = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in all."""
 STATE, PREVIEW, RECORD = "state", "preview.png", "run.json"
 PREVIEW_SIZE = 192
-FORMATS = ("glb", "obj", "ply", "stl")
 FILM_NODES = 96
+SAVE_EVERY = 100
+"""Steps between two checkpoints, at most."""
 BUST_UNIT = 0.185
 """Metres of one unit of a scene that the prior that ships makes: half the height of a bust's box."""
 
 
-class DistillError(InputError):
-    """A wish that can not be met; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What to distil, and how."""
-
-    prompt: str
-    method: str = "fast"
-    """A preset of `configs/distill`, or a YAML file."""
-    prior: str | None = None
-    """Folder or hub id of a diffusers pipeline; None for the one that ships."""
-    seed: int = 0
-    negative: str | None = None
-    avatar: Path | None = None
-    """For methods that restyle an avatar: a run folder, a spec or a GLB."""
-    steps: float = 1.0
-    """Times the preset's steps."""
-    size: int | None = None
-    """Pixels a side, instead of the preset's."""
-    max_memory: float | None = None
-    """Gigabytes."""
-    device: str = "cpu"
-    lora: str | None = None
-    controlnet: str | None = None
-    still: float = 0.0
-    """Stop a stage when its pictures change less than this."""
-    preview_every: int = 50
-    formats: tuple[str, ...] = ("glb",)
-    triangles: int = 20000
-    texture: int = 1024
-    frames: int = 48
-    resolution: int = 256
-    scored: bool = False
-    """Say how well the prior finds that the result shows the prompt (`distill.score`)."""
-
-
 def distill(wish: Wish, out: Path, overwrite: bool, resume: bool, report: Report) -> dict:
     """Make what the prompt says in `out/<slug of the prompt>-<seed>`; returns the record of the run.
+
+    When a stage diverges or nothing has a surface, there is what can be made of the last good state, the record
+    says what is wrong, and the checkpoints stay.
 
     Raises `InputError` before anything is written when something is wrong with the wish.
     """
@@ -111,60 +79,63 @@ def distill(wish: Wish, out: Path, overwrite: bool, resume: bool, report: Report
     folder = run_folder(out, wish.prompt, wish.seed)
     prior = open_prior(wish)
     memory = plan(wish.max_memory, prior, method)
+    prompts = [encode_for(stage, prior, wish) for stage in method.stages]
+    prior.release_text_encoder()
     require_parent(folder)
     state = _begin(folder, overwrite, resume)
-    negative = method.stages[0].guidance.negative if wish.negative is None else wish.negative
-    words = [close.words for close in method.stages[0].cameras.close_ups]
-    prompts = encode_prompts(prior, wish.prompt, negative, words)
-    prior.release_text_encoder()
     began = time.perf_counter()
     scene: DistilledScene | None = None
     outcomes: list[Outcome] = []
+    stopped = None
     for n, stage in enumerate(method.stages):
-        scene = next_scene(scene, stage, wish, memory.renderer)
-        outcomes.append(_run(scene, prior, prompts, stage, n, wish, folder, state, memory.rows, report))
+        try:
+            scene = next_scene(scene, stage, wish, memory.renderer)
+        except InputError as error:  # what there is already is delivered
+            if scene is None:
+                raise
+            stopped = f"stage {n + 1}: {error}"
+            break
+        outcomes.append(_run(scene, prior, prompts[n], stage, n, wish, folder, state, memory.rows, report))
         if outcomes[-1].diverged:
             break
     assert scene is not None
     stage = method.stages[len(outcomes) - 1]
-    record = _record(wish, method, prior, outcomes, time.perf_counter() - began)
+    record = _record(wish, method, prior, outcomes, time.perf_counter() - began) | {"stopped": stopped}
     if wish.scored:
-        record["score"] = score(scene, prior, prompts, stage, wish.device, memory.rows)
+        record["score"] = score(scene, prior, prompts[len(outcomes) - 1], stage, wish.device, memory.rows)
     record |= _files(scene, stage, wish, folder, report)
     record["seconds"]["whole"] = round(time.perf_counter() - began, 2)
     record |= {"folder": str(folder), "peak_memory_mb": peak_memory_mb(), **passport()}
     record["files"] = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.is_file()}
     write_json(folder / RECORD, record)
-    shutil.rmtree(state)
+    if not (record["diverged"] or stopped or "fault" in record.get("mesh", {})):
+        shutil.rmtree(state)
     return record
 
 
-def adapted(method: Method, wish: Wish) -> Method:
-    """The preset with what the wish changes. Raises `DistillError` for impossible sizes and steps."""
-    if not (math.isfinite(wish.steps) and wish.steps > 0):
-        raise DistillError(f"--steps is a factor above 0 of the method's own steps, got {wish.steps}")
-    stages = []
-    for stage in method.stages:
-        size = wish.size or stage.size
-        if not 16 <= size <= 1024:
-            raise DistillError(f"--size must be from 16 to 1024 pixels, got {size}")
-        stages.append(replace(stage, size=size, steps=max(1, round(stage.steps * wish.steps))))
-    kinds = {stage.scene.kind for stage in stages}
-    if wish.avatar is not None and "avatar" not in kinds:
-        raise DistillError(
-            f"--avatar is for methods that restyle one; {wish.method} does not: use --method avatar"
-        )
-    for name in wish.formats:
-        if name not in FORMATS and "avatar" not in kinds:
-            raise DistillError(f"--format has no {name!r} for meshes without a skeleton: {', '.join(FORMATS)}")
-    return replace(method, stages=tuple(stages))
-
-
 def open_prior(wish: Wish) -> DiffusersPrior:
-    """The prior of a wish. Raises `PriorError`."""
+    """The prior of a wish. Raises `PriorError`, or `DistillError` for a device that is not there."""
+    try:
+        torch.empty(1, device=wish.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DistillError(f"--device {wish.device} can not be used ({reason}); cpu is always there") from error
     if wish.prior is None:
-        return load_prior(weights_path("prior"), device=wish.device, encode_person=statements_of)
+        if wish.lora is not None or wish.controlnet is not None:
+            raise DistillError("--lora and --controlnet are for a text-to-image pipeline: name it with --prior")
+        path = weights_path("prior")
+        if not path.is_dir():
+            raise PriorError(f"no prior at {path}: restore it from the repository, or name one with --prior")
+        return load_prior(path, device=wish.device, encode_person=statements_of)
+    if wish.controlnet is not None:
+        raise DistillError("--controlnet needs pictures of poses, which no scene draws yet: leave it out")
     return load_prior(wish.prior, device=wish.device, lora=wish.lora, controlnet=wish.controlnet)
+
+
+def encode_for(stage: Stage, prior: DiffusersPrior, wish: Wish) -> Prompts:
+    """The prompt as a stage needs it: with its negative prompt, and the words of its close-ups."""
+    negative = stage.guidance.negative if wish.negative is None else wish.negative
+    return encode_prompts(prior, wish.prompt, negative, [close.words for close in stage.cameras.close_ups])
 
 
 def statements_of(prompts: Sequence[str]) -> Tensor:
@@ -205,12 +176,13 @@ def _avatar_scene(wish: Wish) -> AvatarScene:
 
 
 def _run(
-    scene: DistilledScene, prior: DiffusersPrior, prompts: Prompts, stage: Stage, number: int, wish: Wish, folder: Path,
-    state: Path, rows: int, report: Report,
+    scene: DistilledScene, prior: DiffusersPrior, prompts: Prompts, stage: Stage, number: int, wish: Wish,
+    folder: Path, state: Path, rows: int, report: Report,
 ) -> Outcome:  # fmt: skip
     """One stage, with its checkpoint and previews."""
     label = f"stage {number + 1}, {stage.scene.kind}"
-    running = Running(wish.seed, number, state / f"{number}.pt", still=wish.still, rows=rows, device=wish.device)
+    every = max(1, min(SAVE_EVERY, stage.steps // 8))
+    running = Running(wish.seed, number, state / f"{number}.pt", every, 3, wish.still, rows, wish.device)
 
     def watch(progress: Progress) -> None:
         report(label, progress.step, progress.steps)

@@ -28,6 +28,7 @@ from avatar3d.distill.prior import Loss, Prior
 from avatar3d.distill.scene import DistilledScene, Pictures
 from avatar3d.distill.scene import Shading as ShadingName
 from avatar3d.distill.stage import Look, Stage, at
+from avatar3d.distill.surface_scene import SurfaceError
 from avatar3d.errors import InputError
 from avatar3d.structures import Camera
 
@@ -127,12 +128,16 @@ def run_stage(
             fault = None if all_finite(scene) else "not finite"
         except GradientError:
             size, fault = math.nan, "not finite"
+        except SurfaceError:
+            size, fault = math.nan, "empty"
         state.step += 1
         report = Progress(state.step, stage.steps, time.perf_counter() - began, size)
         if fault or state.step % every == 0 or state.step == stage.steps:
-            seen = look_around(scene, stage, running.device)
-            fault = fault or look(seen.alpha, seen.rgb, share)
-            report.pictures = seen.rgb
+            try:
+                seen = look_around(scene, stage, running.device)
+                fault, report.pictures = fault or look(seen.alpha, seen.rgb, share), seen.rgb
+            except SurfaceError:
+                fault = "empty"
             if fault is None:
                 if look(seen.alpha, seen.rgb, max(share, STARTS)) is None:
                     state.keep()
@@ -156,8 +161,8 @@ def run_stage(
 
 
 def _step(
-    scene: DistilledScene, prior: _Timed, prompts: Prompts, stage: Stage, running: Running, step: int, weaker: float,
-    optimizer: torch.optim.Optimizer,
+    scene: DistilledScene, prior: _Timed, prompts: Prompts, stage: Stage, running: Running, step: int,
+    weaker: float, optimizer: torch.optim.Optimizer,
 ) -> float:  # fmt: skip
     """One step; returns the size of the prior's direction."""
     generator = step_generator(running.seed, running.stream, step)

@@ -30,10 +30,10 @@ def likelihood(
     """Mean over pictures, times and noises of (error without the prompt - error with it), errors being mean
     squares of noise: more than 0 when the prompt helps to explain the pictures.
 
-    Each error is a bound of a likelihood up to a constant, so that their difference says how much likelier
-    the prompt makes the pictures (Li et al. 2023, "Your diffusion model is secretly a zero-shot
-    classifier", arXiv 2303.16203, with the same noises for both). `pictures` are sRGB in [0, 1]; `angles` their cameras' azimuth and elevation in
-    radians. Times and noises are the same in every call, so that results compare.
+    Each error is a bound of a likelihood up to a constant, so that their difference says how much likelier the
+    prompt makes the pictures (Li et al. 2023, "Your diffusion model is secretly a zero-shot classifier",
+    arXiv 2303.16203, with the same noises for both). `pictures` are sRGB in [0, 1]; `angles` the cameras' azimuth
+    and elevation in radians. Times and noises are the same in every call, so that results compare.
     """
     clean = prior.encode(pictures)
     model = bind(prior, prompts, angles, rows=rows)

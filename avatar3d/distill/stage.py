@@ -11,7 +11,7 @@ Number = float | tuple[float, float, float, float]
 """A number, or (start, first, last, stop): `first` until the share `start` of the stage is done, on a line to
 `last` at `stop`."""
 SceneKind = Literal["voxels", "hash", "mlp", "planes", "mesh", "avatar"]
-LossName = Literal["sds", "x0", "sjc", "csd", "nfsd", "ism", "sdi", "sds_flow", "ucm", "vsd"]
+LossName = Literal["sds", "x0", "sjc", "csd", "nfsd", "ism", "sdi", "sds_flow", "ucm"]
 WeightName = Literal["uniform", "noise_power", "both_powers", "noise_to_signal", "signal_to_noise"]
 
 
