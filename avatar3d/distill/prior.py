@@ -78,9 +78,12 @@ class Prior(Protocol):
     """Channels, height, width of what it denoises."""
     sees_views: bool
     """It takes the camera's angles itself, so that prompts need no words for the view."""
-    views_unknown: bool
-    """Angles that are not numbers tell it that the view is unknown."""
     device: torch.device
+
+    @property
+    def views_unknown(self) -> bool:
+        """Angles that are not numbers tell it that the view is unknown."""
+        ...
 
     def encode_text(self, prompts: Sequence[str]) -> Text:
         """Raises `PriorError` for prompts that it can not read."""
