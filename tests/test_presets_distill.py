@@ -75,5 +75,5 @@ def test_what_is_wrong_is_named(text: str, words: list[str], tmp_path: Path):
 def test_unknown_methods_and_near_names():
     with pytest.raises(PresetError, match=r"did you mean dreamfusion\?"):
         load("dreamfuson")
-    with pytest.raises(PresetError, match="there are: .*fast"):
+    with pytest.raises(PresetError, match=r"there are: .*fast"):
         load("nothing.yaml")

@@ -97,4 +97,4 @@ def save_hint(hint: Hint, path: Path) -> None:
 def load_hint(path: Path) -> Hint:
     """Raises `WeightsError` when the file is missing or broken."""
     tensors, _ = load_tensors(path, HINT_TYPE)
-    return Hint(*(tensors[name].float() for name in ("weights", "basis", "mean")))
+    return Hint(tensors["weights"].float(), tensors["basis"].float(), tensors["mean"].float())
