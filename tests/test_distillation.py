@@ -146,6 +146,7 @@ def test_likelihood_of_a_gaussian_prior():
 
     class Gaussian:
         name, answer, size, latent, sees_views, device = "g", "noise", 32, (3, 32, 32), True, torch.device("cpu")
+        views_unknown = False
 
         def encode_text(self, prompts):
             return Text(pooled=torch.tensor([[0.5 * bool(p)] for p in prompts]))
