@@ -291,7 +291,12 @@ def _files(scene: nn.Module, stage: Stage, wish: Wish, folder: Path, report: Rep
         said["mesh"] = {
             "triangles": len(made.mesh.faces), "closed": made.closed, "seam_error": round(made.seam_error, 4)
         }  # fmt: skip
-        meant = {"generated": True, "generator": "avatar3d", "prompt": wish.prompt, "prior": wish.prior or "avatar3d"}
+        meant = {
+            "generated": True,
+            "generator": "avatar3d",
+            "prompt": wish.prompt,
+            "prior": wish.prior or "avatar3d",
+        }
         write_meshes(replace(made.mesh, vertices=scale * made.mesh.vertices), wish.formats, folder, meant)
     except InputError as error:
         said["mesh"] = {"fault": str(error)}

@@ -20,14 +20,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatar3d.distillation import FORMATS, write_meshes
+from avatar3d.distillation import write_meshes
 from avatar3d.errors import InputError
 from avatar3d.fields.radiance import RadianceField, RadianceSample
 from avatar3d.mesh.textured import Meshing, textured_mesh
 from avatar3d.render.radiance_surface import radiance_surface
 from avatar3d.runs import passport, peak_memory_mb, require_free, require_parent, whole_folder, write_json
+from avatar3d.source import NERFSTUDIO, nerfstudio_run
 
-CONFIG, CHECKPOINTS = "config.yml", "nerfstudio_models"
+FORMATS = ("glb", "obj", "ply", "stl")
 CHUNK = 1 << 15
 """Points that the model is asked about at once."""
 INSTALL = (
@@ -55,17 +56,6 @@ class Settings:
     """Cubes along the longest side of the box."""
     triangles: int = 50000
     texture: int = 2048
-
-
-def is_run(path: Path) -> bool:
-    """It is the folder of a run of nerfstudio, or the config.yml in it."""
-    folder = run_folder_of(path)
-    return (folder / CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
-
-
-def run_folder_of(path: Path) -> Path:
-    """The folder of a run that is named by itself or by its config.yml."""
-    return path.parent if path.name == CONFIG else path
 
 
 def export_checkpoint(
@@ -131,9 +121,9 @@ def open_run(run: Path) -> Opened:
 
     Raises `NerfstudioError` when nerfstudio is missing or can not read it.
     """
-    folder = run_folder_of(run)
-    if not is_run(run):
-        raise NerfstudioError(f"{run} is no run of nerfstudio: it needs {CONFIG} and {CHECKPOINTS}/")
+    folder = nerfstudio_run(run)
+    if folder is None:
+        raise NerfstudioError(f"{run} is no run of nerfstudio: it needs {' and '.join(NERFSTUDIO)}")
     try:
         from nerfstudio.utils.eval_utils import eval_setup
     except Exception as error:  # a torchvision of another torch raises RuntimeError
@@ -152,11 +142,11 @@ def open_run(run: Path) -> Opened:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             _, pipeline, _, step = eval_setup(
-                folder / CONFIG, test_mode="inference", update_config_callback=moved
+                folder / NERFSTUDIO[0], test_mode="inference", update_config_callback=moved
             )
     except (Exception, SystemExit) as error:
         raise NerfstudioError(
-            f"nerfstudio can not open {folder} ({_line(error)}). It needs the data set where it was at the training, "
+            f"nerfstudio can not open {folder} ({_line(error)}). It needs the data set where it was in training, "
             "and the packages of the method; `ns-eval` with the same config.yml says more"
         ) from error
     return Opened(pipeline.model, methods[0], int(step))

@@ -2,8 +2,8 @@
 
     ns-train avatar3d-distill --prompt "old man with glasses" --pipeline.model.method fast
 
-The first stage of a method is trained, without the guard of `avatar3d distill`. nerfstudio's random cameras are only
-for its viewer; steps draw their own. Our fields are y up; nerfstudio's rays are z up and are turned.
+The first stage of a method is trained, without the guard of `avatar3d distill`. nerfstudio's random cameras are
+only for its viewer; steps draw their own. Our fields are y up; nerfstudio's rays are z up and are turned.
 """
 
 from __future__ import annotations

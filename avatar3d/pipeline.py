@@ -17,7 +17,6 @@ from avatar3d.export.licences import licence_record
 from avatar3d.film import write_motion
 from avatar3d.motion.clips import Wish
 from avatar3d.motion.clips import animate as make_clip
-from avatar3d.nerfstudio_export import NerfstudioError, Settings, export_checkpoint, is_run, run_folder_of
 from avatar3d.pictures import pose_for_pictures, thumbnail, write_preview, write_turntable
 from avatar3d.render.load import mesh_from_file
 from avatar3d.render.scene import compile_scene
@@ -34,7 +33,7 @@ from avatar3d.runs import (
     write_json,
     write_text,
 )
-from avatar3d.source import Source, open_avatar, read_spec
+from avatar3d.source import Source, nerfstudio_run, open_avatar, read_spec
 from avatar3d.spec import AvatarSpec, spec_to_json
 from avatar3d.structures import Avatar, Clip
 
@@ -138,8 +137,8 @@ def export(path: Path, out: Path | None, wanted: Wanted, overwrite: bool, report
 
     A run of nerfstudio becomes a mesh with a texture.
     """
-    if is_run(path):
-        return _export_mesh(run_folder_of(path), out, wanted, overwrite, report)
+    if run := nerfstudio_run(path):
+        return _export_mesh(run, out, wanted, overwrite, report)
     folder = out or _beside(path, wanted.profile, wanted.preset)
     require_parent(folder)
     require_free(folder, overwrite)
@@ -207,6 +206,8 @@ def render_file(file: Path, clip: Path, frames: int, resolution: int, overwrite:
 
 def _export_mesh(run: Path, out: Path | None, wanted: Wanted, overwrite: bool, report: Report) -> dict:
     """A run of nerfstudio as a mesh; raises `NerfstudioError` for what only avatars have."""
+    from avatar3d.nerfstudio_export import NerfstudioError, Settings, export_checkpoint
+
     if replace(wanted, formats=Wanted().formats) != Wanted():
         raise NerfstudioError(f"{run} is a scene of nerfstudio without a skeleton: only --format applies to it")
     return export_checkpoint(run, out or _beside(run, "mesh"), Settings(wanted.formats), overwrite, report)

@@ -162,7 +162,13 @@ def _step(
 
 
 def step_loss(
-    scene: nn.Module, prior: Prior, prompts: Prompts, stage: Stage, running: Running, step: int, weaker: float = 1.0
+    scene: nn.Module,
+    prior: Prior,
+    prompts: Prompts,
+    stage: Stage,
+    running: Running,
+    step: int,
+    weaker: float = 1.0,
 ) -> tuple[Float[Tensor, ""], float]:
     """What a step descends, and the root mean square of the prior's direction. `weaker` lowers the guidance.
 
