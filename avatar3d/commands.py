@@ -104,7 +104,8 @@ class Export:
     """
 
     avatar: tyro.conf.Positional[Path]
-    """A run folder, a spec.json, or a rigged GLB, glTF or VRM file of any program."""
+    """A run folder, a spec.json, or a rigged GLB, glTF or VRM file of any program; or a run of nerfstudio, which
+    becomes a mesh with a texture."""
     out: Path | None = None
     """Folder to make; by default <name>-<profile> or <name>-<profile>-<preset> beside the avatar."""
     files: Files = field(default_factory=Files)

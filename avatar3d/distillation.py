@@ -278,7 +278,13 @@ def _files(scene: DistilledScene, stage: Stage, wish: Wish, folder: Path, report
         said["mesh"] = {
             "triangles": len(made.mesh.faces), "closed": made.closed, "seam_error": round(made.seam_error, 4)
         }  # fmt: skip
-        write_meshes(replace(made.mesh, vertices=scale * made.mesh.vertices), wish, folder)
+        meant = {
+            "generated": True,
+            "generator": "avatar3d",
+            "prompt": wish.prompt,
+            "prior": wish.prior or "avatar3d",
+        }
+        write_meshes(replace(made.mesh, vertices=scale * made.mesh.vertices), wish.formats, folder, meant)
     except InputError as error:
         said["mesh"] = {"fault": str(error)}
     write_png(strip(look_around(scene, stage, wish.device, PREVIEW_SIZE).rgb), folder / PREVIEW)
@@ -298,11 +304,10 @@ def _meshed(scene: DistilledScene, wish: Wish) -> TexturedMesh:
     )
 
 
-def write_meshes(mesh: Mesh, wish: Wish, folder: Path) -> None:
-    """`object.glb` and the other formats that are wanted."""
-    record = {"generated": True, "generator": "avatar3d", "prompt": wish.prompt, "prior": wish.prior or "avatar3d"}
+def write_meshes(mesh: Mesh, formats: Sequence[str], folder: Path, record: dict) -> None:
+    """`object.glb` and the other formats that are wanted, with a record (JSON values) of where it comes from."""
     writers = {"obj": write_obj, "ply": write_ply, "stl": write_stl}
-    for form in wish.formats:
+    for form in formats:
         if form == "glb":
             write_static_glb({"object": mesh}, folder / "object.glb", record)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +33,7 @@ from avatar3d.runs import (
     write_json,
     write_text,
 )
-from avatar3d.source import Source, open_avatar, read_spec
+from avatar3d.source import Source, nerfstudio_run, open_avatar, read_spec
 from avatar3d.spec import AvatarSpec, spec_to_json
 from avatar3d.structures import Avatar, Clip
 
@@ -133,7 +133,12 @@ def dress(
 
 
 def export(path: Path, out: Path | None, wanted: Wanted, overwrite: bool, report: Report) -> dict:
-    """The avatar at `path` as files for an engine; returns the record with its platform report."""
+    """The avatar at `path` as files for an engine; returns the record with its platform report.
+
+    A run of nerfstudio becomes a mesh with a texture.
+    """
+    if run := nerfstudio_run(path):
+        return _export_mesh(run, out, wanted, overwrite, report)
     folder = out or _beside(path, wanted.profile, wanted.preset)
     require_parent(folder)
     require_free(folder, overwrite)
@@ -197,6 +202,15 @@ def render_file(file: Path, clip: Path, frames: int, resolution: int, overwrite:
     with clock.stage("turntable") as step:
         write_turntable(scene, None, clip, frames, resolution, "full", step)
     return {"file": str(clip), "frames": frames, "seconds": sum(clock.seconds.values())}
+
+
+def _export_mesh(run: Path, out: Path | None, wanted: Wanted, overwrite: bool, report: Report) -> dict:
+    """A run of nerfstudio as a mesh; raises `NerfstudioError` for what only avatars have."""
+    from avatar3d.nerfstudio_export import NerfstudioError, Settings, export_checkpoint
+
+    if replace(wanted, formats=Wanted().formats) != Wanted():
+        raise NerfstudioError(f"{run} is a scene of nerfstudio without a skeleton: only --format applies to it")
+    return export_checkpoint(run, out or _beside(run, "mesh"), Settings(wanted.formats), overwrite, report)
 
 
 def _name_of(path: Path) -> str:

@@ -14,6 +14,8 @@ from avatar3d.structures import Avatar
 
 FILES = (".glb", ".gltf", ".vrm")
 """Rigged files that can be read."""
+NERFSTUDIO = ("config.yml", "nerfstudio_models")
+"""What every run of nerfstudio has."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,13 @@ def open_avatar(path: Path) -> Source:
         raise AvatarFileError(f"{path}: give a run folder, a spec.json, or a file that ends in {', '.join(FILES)}")
     read = read_file(path)
     return Source(read.avatar, path, read.extras.get("prompt"), read.remarks, read.origin)
+
+
+def nerfstudio_run(path: Path) -> Path | None:
+    """The folder of a run of nerfstudio that is named by itself or by its config.yml; None for anything else."""
+    config, checkpoints = NERFSTUDIO
+    folder = path.parent if path.name == config else path
+    return folder if (folder / config).is_file() and (folder / checkpoints).is_dir() else None
 
 
 def read_spec(path: Path) -> AvatarSpec:

@@ -165,6 +165,26 @@ def _step(
     weaker: float, optimizer: torch.optim.Optimizer,
 ) -> float:  # fmt: skip
     """One step; returns the size of the prior's direction."""
+    total, size = step_loss(scene, prior, prompts, stage, running, step, weaker)
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    optimizer.step()
+    return size
+
+
+def step_loss(
+    scene: nn.Module,
+    prior: Prior,
+    prompts: Prompts,
+    stage: Stage,
+    running: Running,
+    step: int,
+    weaker: float = 1.0,
+) -> tuple[Float[Tensor, ""], float]:
+    """What a step descends, and the root mean square of the prior's direction. `weaker` lowers the guidance.
+
+    Raises `GradientError` when the direction is not finite.
+    """
     generator = step_generator(running.seed, running.stream, step)
     share = step / stage.steps
     scene.prepare(step, share, generator)
@@ -181,10 +201,7 @@ def _step(
     total = descend(latents, direction, weights, stage.guidance.limit)
     for name, penalty in pictures.penalties.items():
         total = total + at(getattr(stage.penalties, name), share) * penalty
-    optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    optimizer.step()
-    return float(direction.square().mean().sqrt())
+    return total, float(direction.square().mean().sqrt())
 
 
 @torch.no_grad()
