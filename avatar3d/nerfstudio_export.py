@@ -215,6 +215,6 @@ class ModelField:
     def _inside(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
         """1 where the model's rays have been: some models, generfacto among them, look into a sphere only."""
         collider = getattr(self.model, "collider", None)
-        if not (hasattr(collider, "radius") and hasattr(collider, "center")):
+        if collider is None or not (hasattr(collider, "radius") and hasattr(collider, "center")):
             return torch.ones_like(points[:, 0])
         return ((points - collider.center.to(points)).norm(dim=1) < collider.radius).to(points)

@@ -44,7 +44,11 @@ DOORS = {
     "nvdiffrast": {"avatar3d/render/peer_rasterizers.py"},
     "diffusers": {"avatar3d/distill/diffusers_door.py", "scripts/train_prior.py"},
     "huggingface_hub": {"avatar3d/distill/diffusers_door.py"},
-    "nerfstudio": {"avatar3d/nerfstudio_model.py", "avatar3d/nerfstudio_export.py"},
+    "nerfstudio": {
+        "avatar3d/nerfstudio_model.py",
+        "avatar3d/nerfstudio_export.py",
+        "scripts/benchmark_fields.py",
+    },
     "peft": {"avatar3d/distill/own.py", "avatar3d/distill/diffusers_door.py"},
 }
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])

@@ -351,11 +351,12 @@ def test_a_run_becomes_a_mesh_of_the_right_size(stand_ins, tmp_path, capsys):
     settings = Settings(("glb", "obj"), cells=40, triangles=3000, texture=128)
     record = export_checkpoint(run / "config.yml", tmp_path / "made", settings)
     assert capsys.readouterr().out == "", "only our JSON goes to stdout"
-    mesh = mesh_from_file(tmp_path / "made" / "object.glb")
+    mesh = mesh_from_file(tmp_path / "made" / "object.glb")[0].mesh
     x, y, z = CENTER
-    corners = torch.as_tensor(mesh.vertices).float()
+    corners = mesh.vertices
     radii = (corners - torch.tensor([x, z, -y])).norm(dim=1)
-    assert float((radii - RADIUS).abs().max()) < 0.04 and record["mesh"]["closed"]
+    # the ball is soft, and the level is chosen low, so that shells have no holes: it is round, and a little large
+    assert float(radii.std()) < 0.005 and abs(float(radii.mean()) - RADIUS) < 0.07 and record["mesh"]["closed"]
     assert record["nerfstudio"] == {"method": "nerfacto", "step": 29999} and record["generated"] is False
     assert {"object.glb", "object.obj"} <= set(record["files"])
     assert (tmp_path / "made" / "run.json").is_file()

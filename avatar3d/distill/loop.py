@@ -173,7 +173,7 @@ def _step(
 
 
 def step_loss(
-    scene: nn.Module,
+    scene: DistilledScene,
     prior: Prior,
     prompts: Prompts,
     stage: Stage,
