@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -140,7 +141,7 @@ def open_run(run: Path) -> Opened:
         return config
 
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), _plain_numbers():
             _, pipeline, _, step = eval_setup(
                 folder / NERFSTUDIO[0], test_mode="inference", update_config_callback=moved
             )
@@ -150,6 +151,13 @@ def open_run(run: Path) -> Opened:
             "and the packages of the method; `ns-eval` with the same config.yml says more"
         ) from error
     return Opened(pipeline.model, methods[0], int(step))
+
+
+def _plain_numbers() -> contextlib.AbstractContextManager:
+    """Lets torch, from 2.6 on for tensors only, read the NumPy numbers that nerfstudio's schedulers save."""
+    allowed = getattr(torch.serialization, "safe_globals", None)
+    kinds = [np.float64(0).__reduce__()[0], np.dtype, type(np.dtype(np.float64))]
+    return contextlib.nullcontext() if allowed is None else allowed(kinds)
 
 
 def _line(error: BaseException) -> str:

@@ -391,12 +391,13 @@ def test_a_missing_nerfstudio_is_said_with_its_remedy(absent, tmp_path):
 @pytest.fixture(scope="module")
 def nerfacto():
     """A small nerfacto without its perceptual metric, which wants weights from the network."""
-    pytest.importorskip("nerfstudio.models.nerfacto", reason="nerfstudio is not installed", exc_type=ImportError)
+    pytest.importorskip("nerfstudio.models.nerfacto", reason="nerfstudio is not installed")
     from nerfstudio.data.scene_box import SceneBox
     from nerfstudio.models import nerfacto as module
+    from torchmetrics.image import lpip
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(module, "LearnedPerceptualImagePatchSimilarity", lambda **known: nn.Identity())
+    patch.setattr(lpip, "LearnedPerceptualImagePatchSimilarity", lambda **known: nn.Identity())
     config = module.NerfactoModelConfig(
         implementation="torch", num_levels=6, log2_hashmap_size=13, max_res=64, hidden_dim=16,
         hidden_dim_color=16, appearance_embed_dim=4, num_proposal_iterations=1, disable_scene_contraction=True,
