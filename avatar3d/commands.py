@@ -244,7 +244,7 @@ class Method:
     lora: str | None = None
     """File or folder of a LoRA for --prior."""
     controlnet: str | None = None
-    """Folder or hub id of a ControlNet for --prior, which sees the avatar's skeleton."""
+    """A ControlNet for --prior. Refused for now: no scene draws the pictures of poses that it needs."""
     still: float = 0.0
     """Stop a stage when its pictures change less than this (0 to 1, for example 0.002); 0 for never."""
 

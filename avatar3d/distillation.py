@@ -31,7 +31,7 @@ from avatar3d.distill.loop import GREY, SIDES, Outcome, Progress, Running, look_
 from avatar3d.distill.memory import plan
 from avatar3d.distill.pipelines import DiffusersPrior
 from avatar3d.distill.presets import load
-from avatar3d.distill.prior import PriorError
+from avatar3d.distill.prior import Prior, PriorError
 from avatar3d.distill.radiance_scene import RadianceScene, new_field, refined
 from avatar3d.distill.scene import DistilledScene
 from avatar3d.distill.score import likelihood
@@ -129,10 +129,10 @@ def open_prior(wish: Wish) -> DiffusersPrior:
         return load_prior(path, device=wish.device, encode_person=statements_of)
     if wish.controlnet is not None:
         raise DistillError("--controlnet needs pictures of poses, which no scene draws yet: leave it out")
-    return load_prior(wish.prior, device=wish.device, lora=wish.lora, controlnet=wish.controlnet)
+    return load_prior(wish.prior, device=wish.device, lora=wish.lora)
 
 
-def encode_for(stage: Stage, prior: DiffusersPrior, wish: Wish) -> Prompts:
+def encode_for(stage: Stage, prior: Prior, wish: Wish) -> Prompts:
     """The prompt as a stage needs it: with its negative prompt, and the words of its close-ups."""
     negative = stage.guidance.negative if wish.negative is None else wish.negative
     return encode_prompts(prior, wish.prompt, negative, [close.words for close in stage.cameras.close_ups])

@@ -22,7 +22,7 @@ from nerfstudio.plugins.types import MethodSpecification
 from torch import Tensor
 
 from avatar3d import distillation
-from avatar3d.distill.binding import Prompts, encode_prompts
+from avatar3d.distill.binding import Prompts
 from avatar3d.distill.loop import GREY, Running, step_loss
 from avatar3d.distill.presets import load
 from avatar3d.distill.prior import Prior
@@ -98,10 +98,7 @@ class DistillModel(Model):
         if self.teacher is None:
             wish = replace(self.wish, device=str(self.device))
             prior = distillation.open_prior(wish)
-            stage = self.stage
-            negative = stage.guidance.negative if wish.negative is None else wish.negative
-            words = [close.words for close in stage.cameras.close_ups]
-            self.teacher = prior, encode_prompts(prior, wish.prompt, negative, words)
+            self.teacher = prior, distillation.encode_for(self.stage, prior, wish)
         running = Running(self.wish.seed, device=str(self.device))
         loss, size = step_loss(self.scene, *self.teacher, self.stage, running, step)
         return {"distillation": loss}, {"direction": size}
