@@ -1,7 +1,9 @@
 """Train the judge that says what an avatar's picture shows; it is used to measure avatars, never to make them.
 
     python scripts/make_judge_pictures.py --out outputs/judge/pictures --shards 40
-    python scripts/train_judge.py --pictures outputs/judge/pictures --busts outputs/bust --out outputs/judge
+    python scripts/make_views.py --shards 125 --out outputs/views
+    python scripts/train_judge.py --pictures outputs/judge/pictures --busts outputs/bust --views outputs/views \
+        --out outputs/judge
 
 The same command resumes after any interruption, with the same result: every step draws its pictures and how they
 are blurred from its own number. At the end the averaged weights are measured on the last shards, which training
@@ -41,7 +43,9 @@ from avatar3d.runs import write_json, write_text
 from avatar3d.spec import AvatarSpec, spec_from_json
 from avatar3d.weights import load_tensors
 
-BUSTS_TYPE = "avatar3d.busts"
+BUSTS_TYPE, VIEWS_TYPE = "avatar3d.busts", "avatar3d.views"
+FRONT = 0.7
+"""Radians of azimuth up to which a view counts as about from the front."""
 BLURS = (0.0, 0.7, 1.4)
 """Deviations of the Gaussian blur, in pixels of the network's 64, at which the judge is measured."""
 
@@ -52,6 +56,8 @@ class Config:
     """Of `make_judge_pictures.py`."""
     busts: Path | None = None
     """Also the pictures of a data set of `make_dataset.py`."""
+    views: Path | None = None
+    """Also those pictures of a data set of `make_views.py` that are about from the front."""
     out: Path = Path("outputs/judge")
     held_out: int = 3
     """Shards of each that are kept for measuring."""
@@ -76,6 +82,8 @@ class Pool:
     """Glasses are shown."""
     zoom: tuple[float, float]
     """Shares of the pictures' height that the network may be shown."""
+    weight: int = 1
+    """How much of every batch it fills, beside the others."""
 
 
 def main(config: Config) -> None:
@@ -95,9 +103,9 @@ def main(config: Config) -> None:
 
 
 def pools(config: Config) -> tuple[list[Pool], list[Pool]]:
-    """For training and for measuring: people by lot without and with thin parts, and the data set's."""
+    """For training and for measuring: people by lot without and with thin parts, and the data sets'."""
     found: tuple[list[Pool], list[Pool]] = ([], [])
-    for folder, kind in ((config.pictures, PICTURES_TYPE), (config.busts, BUSTS_TYPE)):
+    for folder, kind in ((config.pictures, PICTURES_TYPE), (config.busts, BUSTS_TYPE), (config.views, VIEWS_TYPE)):
         if folder is None:
             continue
         shards = sorted(folder.glob("*.safetensors"))
@@ -116,6 +124,11 @@ def read(paths: list[Path], kind: str) -> list[Pool]:
         if kind == PICTURES_TYPE:
             pictures.append(tensors["pictures"])
             specs += [spec_from_json(json.dumps(values)) for values in json.loads(metadata["specs"])]
+        elif kind == VIEWS_TYPE:
+            people = [spec_from_json(json.dumps(values)) for values in json.loads(metadata["specs"])]
+            who, view = (tensors["angles"][..., 0].abs() < FRONT).nonzero(as_tuple=True)
+            pictures.append(over_backdrop(tensors["pictures"][who, view]))
+            specs += [people[k] for k in who.tolist()]
         else:
             rgba = tensors["pictures"][:, 0].float().permute(0, 3, 1, 2) / 255
             backdrop = torch.tensor(BACKDROP).view(3, 1, 1)
@@ -123,10 +136,19 @@ def read(paths: list[Path], kind: str) -> list[Pool]:
             pictures.append((255 * shown + 0.5).to(torch.uint8))
             specs += [spec_from_json(json.dumps(p["spec"])) for p in json.loads(metadata["people"])]
     every = torch.cat(pictures)
+    if kind == VIEWS_TYPE:
+        return [Pool("views about from the front", every, specs, True, (0.85, 1.03), 4)]
     if kind == BUSTS_TYPE:
         return [Pool("of the data set", every, specs, False, (0.9, 1.03))]
     names = "by lot", "by lot with thin parts"
     return [Pool(name, every[:, k], specs, bool(k), (0.65, 1.02)) for k, name in enumerate(names)]
+
+
+def over_backdrop(pictures: Tensor) -> Tensor:
+    """Bytes (N, 3, S, S) of bytes of color times coverage, and coverage, (N, 4, S, S)."""
+    rgba = pictures.float() / 255
+    shown = rgba[:, :3] + (1 - rgba[:, 3:]) * torch.tensor(BACKDROP).view(3, 1, 1)
+    return (255 * shown.clamp(0, 1) + 0.5).to(torch.uint8)
 
 
 def train(judge: Judge, sources: list[Pool], config: Config) -> Judge:
@@ -176,7 +198,8 @@ def batch(
     """A part from every source, each picture varied, and what there is to see."""
     pictures, choices, numbers = [], [], []
     for pool, known in zip(sources, wanted, strict=True):
-        rows = torch.from_numpy(generator.integers(len(pool.specs), size=config.batch // len(sources)))
+        count = config.batch * pool.weight // sum(p.weight for p in sources)
+        rows = torch.from_numpy(generator.integers(len(pool.specs), size=count))
         pictures.append(varied(pool.pictures[rows].float() / 255, pool.zoom, generator))
         choices.append(known.choices[rows])
         numbers.append(known.numbers[rows])
