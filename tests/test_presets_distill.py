@@ -32,12 +32,14 @@ def test_presets_that_ship(name: str):
 
 
 def test_the_methods_are_there():
-    assert {"fast", "sdi", "dreamfusion", "magic3d", "avatarverse", "avatar"} <= set(presets.names())
+    assert {"fast", "sdi", "dreamfusion", "magic3d", "avatarverse", "prolificdreamer", "avatar"} <= set(
+        presets.names()
+    )
 
 
 def test_names_of_losses_and_weights_are_functions():
     for name in typing.get_args(LossName):
-        assert callable(getattr(losses, name))
+        assert callable(getattr(losses, "vsd_with" if name == "vsd" else name))
     for name in typing.get_args(WeightName):
         assert callable(getattr(schedules, name))
 
@@ -52,7 +54,7 @@ def test_names_of_losses_and_weights_are_functions():
         ("stages:\n  - steps: true", ["steps", "True"]),
         ("stages:\n  - rate: fast", ["rate", "float"]),
         ("stages:\n  - guidance: {loss: sdss}", ["loss", "'sdss'", "sds", "sdi"]),
-        ("stages:\n  - guidance: {loss: vsd}", ["loss", "'vsd'"]),
+        ("stages:\n  - own: {ranks: 4}", ["own", "'ranks'", "rank"]),
         ("stages:\n  - scene: {kind: splats}", ["kind", "voxels"]),
         ("stages:\n  - cameras: {fov: [20.0]}", ["fov", "2 numbers", "not 1"]),
         ("stages:\n  - cameras: {fov: 20.0}", ["fov", "list"]),

@@ -57,13 +57,10 @@ def bind(
     count = len(angles)
     device = prior.device
     angles = angles.to(device)
-    own = _own_views(prompts, parts, count)
-    if len(prompts.views) == 1:
-        text, away = joined([views[0] for views in own]), []
-    else:
-        weights = view_weights(*angles.unbind(1))
+    text, away = text_of_views(prompts, angles, parts), []
+    if len(prompts.views) > 1:
+        own = _own_views(prompts, parts, count)
         columns = [joined([views[k] for views in own]) for k in range(len(VIEWS))]
-        text = mixed(columns, weights.T)
         others = perp_neg * away_weights(*angles.unbind(1))
         away = [(others[:, k], columns[k]) for k in range(len(VIEWS)) if bool((others[:, k] > 0).any())]
     repeated = torch.zeros(count, dtype=torch.long, device=device)
@@ -93,6 +90,15 @@ def bind(
         return Noises(noises[0], noises[1], negative, others)
 
     return Model(predict, prior.levels)
+
+
+def text_of_views(prompts: Prompts, angles: Float[Tensor, "B 2"], parts: Sequence[int] = ()) -> Text:
+    """The prompt for each camera; between views prompts are mixed smoothly."""
+    own = _own_views(prompts, parts, len(angles))
+    if len(prompts.views) == 1:
+        return joined([views[0] for views in own])
+    columns = [joined([views[k] for views in own]) for k in range(len(VIEWS))]
+    return mixed(columns, view_weights(*angles.unbind(1)).T)
 
 
 def _own_views(prompts: Prompts, parts: Sequence[int], count: int) -> list[tuple[Text, ...]]:

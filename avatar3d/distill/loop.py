@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from avatar3d.diffusion.draws import step_generator
 from avatar3d.distill import losses, schedules
-from avatar3d.distill.binding import Prompts, bind
+from avatar3d.distill.binding import Prompts, bind, text_of_views
 from avatar3d.distill.cameras import draw_cameras, fixed_cameras
 from avatar3d.distill.guard import STARTS, Fault, all_finite, look
-from avatar3d.distill.losses import GradientError, descend
+from avatar3d.distill.losses import GradientError, descend, vsd_with
+from avatar3d.distill.own import LowRank, low_rank, own_loss
 from avatar3d.distill.prior import Loss, Prior
 from avatar3d.distill.scene import DistilledScene, Pictures
 from avatar3d.distill.scene import Shading as ShadingName
@@ -111,20 +112,23 @@ def run_stage(
     Raises `CheckpointError` for a checkpoint of another stage. When the guard gives up, the scene is as it last
     was sane, and the outcome says `diverged`.
     """
-    wanted = [p for p in scene.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(wanted, stage.rate, betas=(0.9, 0.99), eps=1e-15)
-    state = _State(scene, optimizer)
+    timed = _Timed(prior)
+    own = _own_model(timed, stage, running)
+    groups = [{"params": [p for p in scene.parameters() if p.requires_grad], "full": stage.rate}]
+    if own is not None:
+        groups.append({"params": list(own.parameters), "full": stage.own.rate})
+    optimizer = torch.optim.Adam(groups, stage.rate, betas=(0.9, 0.99), eps=1e-15)
+    state = _State(scene, optimizer, own)
     if running.checkpoint is not None and running.checkpoint.exists():
         state.load(running.checkpoint, stage)
-    timed = _Timed(prior)
     every = max(FEWEST, stage.steps // CHECKS)
     began = time.perf_counter()
     while state.step < stage.steps:
         step, share = state.step, state.step / stage.steps
         for group in optimizer.param_groups:
-            group["lr"] = stage.rate * state.slower
+            group["lr"] = group["full"] * state.slower
         try:
-            size = _step(scene, timed, prompts, stage, running, step, state.weaker, optimizer)
+            size = _step(scene, timed, prompts, stage, running, step, state.weaker, optimizer, own)
             fault = None if all_finite(scene) else "not finite"
         except GradientError:
             size, fault = math.nan, "not finite"
@@ -162,10 +166,10 @@ def run_stage(
 
 def _step(
     scene: DistilledScene, prior: _Timed, prompts: Prompts, stage: Stage, running: Running, step: int,
-    weaker: float, optimizer: torch.optim.Optimizer,
+    weaker: float, optimizer: torch.optim.Optimizer, own: LowRank | None,
 ) -> float:  # fmt: skip
     """One step; returns the size of the prior's direction."""
-    total, size = step_loss(scene, prior, prompts, stage, running, step, weaker)
+    total, size = step_loss(scene, prior, prompts, stage, running, step, weaker, own)
     optimizer.zero_grad(set_to_none=True)
     total.backward()
     optimizer.step()
@@ -180,8 +184,10 @@ def step_loss(
     running: Running,
     step: int,
     weaker: float = 1.0,
+    own: LowRank | None = None,
 ) -> tuple[Float[Tensor, ""], float]:
-    """What a step descends, and the root mean square of the prior's direction. `weaker` lowers the guidance.
+    """What a step descends, and the root mean square of the prior's direction. `weaker` lowers the guidance, `own`
+    is the model of the renders that "vsd" needs; it descends its own loss in the same step.
 
     Raises `GradientError` when the direction is not finite.
     """
@@ -195,10 +201,18 @@ def step_loss(
     latents = prior.encode(pictures.rgb)
     t = stage.times.schedule()(share, stage.batch, generator).to(latents.device)
     model = bind(prior, prompts, angles, parts, stage.guidance.perp_neg, rows=running.rows)
-    loss: Loss = getattr(losses, stage.guidance.loss)
+    if own is None:
+        loss: Loss = getattr(losses, stage.guidance.loss)
+    else:
+        angles = angles.to(latents.device)
+        renders = own.bound(text_of_views(prompts, angles, parts), angles)
+        loss = vsd_with(renders.predict)
     direction = loss(latents.detach(), t, model, 1 + (stage.guidance.scale - 1) * weaker, generator)
     weights = getattr(schedules, stage.guidance.weight)(*prior.levels(t))
     total = descend(latents, direction, weights, stage.guidance.limit)
+    if own is not None:
+        any_t = torch.rand(stage.batch, generator=generator).to(latents.device)
+        total = total + own_loss(renders, latents, any_t, generator)
     for name, penalty in pictures.penalties.items():
         total = total + at(getattr(stage.penalties, name), share) * penalty
     return total, float(direction.square().mean().sqrt())
@@ -218,6 +232,13 @@ def placed(camera: Camera, scene: DistilledScene, device: str) -> Camera:
     pose = camera.T_world_camera.clone()
     pose[:3, 3] = center + scale * pose[:3, 3]
     return replace(camera, T_world_camera=pose.to(device))
+
+
+def _own_model(prior: _Timed, stage: Stage, running: Running) -> LowRank | None:
+    if stage.guidance.loss != "vsd":
+        return None
+    generator = torch.Generator().manual_seed(running.seed)
+    return low_rank(prior, stage.own.rank, generator)
 
 
 def _shading(config: Look, share: float, generator: torch.Generator) -> ShadingName:
@@ -245,6 +266,7 @@ class _Timed:
         self.device, self.name, self.size, self.latent = prior.device, prior.name, prior.size, prior.latent
         self.encode_text, self.decode = prior.encode_text, prior.decode
         self.views_unknown = prior.views_unknown
+        self.network = getattr(prior, "network", None)
 
     def encode(self, rgb: Tensor) -> Tensor:
         began = time.perf_counter()
@@ -264,8 +286,9 @@ class _Timed:
 class _State:
     """Where a stage is, and where it was when all was well."""
 
-    def __init__(self, scene: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, scene: nn.Module, optimizer: torch.optim.Optimizer, own: LowRank | None) -> None:
         self.scene, self.optimizer, self.step = scene, optimizer, 0
+        self.own = [] if own is None else [p.data for p in own.parameters]
         self.faults: list[Fault] = []
         self.changes: list[float] = []
         self.last_seen: Tensor | None = None
@@ -295,7 +318,7 @@ class _State:
                 "stage": repr(stage), "step": self.step, "scene": self.scene.state_dict(),
                 "optimizer": self.optimizer.state_dict(), "good": self.good,
                 "good_optimizer": self.good_optimizer, "faults": faults, "changes": self.changes,
-                "last_seen": self.last_seen,
+                "last_seen": self.last_seen, "own": self.own,
             },
             temporary,
         )  # fmt: skip
@@ -314,6 +337,8 @@ class _State:
                 f"{path} belongs to other settings; run with those, or begin again with --overwrite"
             )
         self.scene.load_state_dict(state["scene"])
+        for mine, saved in zip(self.own, state["own"], strict=True):
+            mine.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
         self.good, self.good_optimizer = state["good"], state["good_optimizer"]
         self.faults = [Fault(kind, step) for kind, step in state["faults"]]

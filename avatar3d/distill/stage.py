@@ -11,7 +11,7 @@ Number = float | tuple[float, float, float, float]
 """A number, or (start, first, last, stop): `first` until the share `start` of the stage is done, on a line to
 `last` at `stop`."""
 SceneKind = Literal["voxels", "hash", "mlp", "planes", "mesh", "avatar"]
-LossName = Literal["sds", "x0", "sjc", "csd", "nfsd", "ism", "sdi", "sds_flow", "ucm"]
+LossName = Literal["sds", "x0", "sjc", "csd", "nfsd", "ism", "sdi", "sds_flow", "ucm", "vsd"]
 WeightName = Literal["uniform", "noise_power", "both_powers", "noise_to_signal", "signal_to_noise"]
 
 
@@ -49,6 +49,15 @@ class Guidance:
     weight: WeightName = "noise_power"
     limit: float | None = None
     """Largest gradient of a pixel."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """The model of the renders that the loss "vsd" trains beside the scene: low-rank layers in the prior."""
+
+    rank: int = 4
+    rate: float = 1e-4
+    """Adam's."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,7 @@ class Stage:
 
     scene: SceneConfig = field(default_factory=SceneConfig)
     guidance: Guidance = field(default_factory=Guidance)
+    own: Own = field(default_factory=Own)
     times: Times = field(default_factory=Times)
     cameras: Cameras = field(default_factory=Cameras)
     look: Look = field(default_factory=Look)
