@@ -162,7 +162,7 @@ def sdi(
     arXiv 2405.15891, section 5): equation 10 with tau = 0, so that noise is found and judged at one time.
 
     `steps` are those from clean to noise: a time t takes its share of them (section 6.2). `eta` is the share of
-    fresh noise, see `avatar3d.distill.inversion.step`; it is the authors' code that has one.
+    fresh noise, see `avatar3d.distill.inversion.step`; 0.3 is threestudio's.
     """
 
     def predict(noisy: Tensor, time: Tensor) -> Tensor:
