@@ -183,7 +183,7 @@ def batch(data: dict[str, Tensor], config: Config, generator: torch.Generator) -
 
 
 def lit(color: Tensor, normal: Tensor, angles: Tensor, draw) -> Tensor:
-    """Colors under a lamp somewhere near the camera, lambertian (Poole et al. 2022, equation in section 3.2)."""
+    """Colors under a lamp somewhere near the camera, lambertian (Poole et al. 2022, DreamFusion, equation 7)."""
     azimuth, elevation = angles.unbind(-1)
     towards = torch.stack([azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], -1)
     lamp = torch.nn.functional.normalize(towards + 1.2 * (draw(3) - 0.5), dim=-1)

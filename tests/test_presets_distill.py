@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import typing
 from pathlib import Path
 
 import pytest
+import torch
 
 from avatar3d.distill import losses, presets, schedules
 from avatar3d.distill.presets import PresetError, load
@@ -35,6 +37,18 @@ def test_the_methods_are_there():
     assert {"fast", "sdi", "dreamfusion", "magic3d", "avatarverse", "prolificdreamer", "avatar"} <= set(
         presets.names()
     )
+
+
+def test_penalties_of_sdi_weigh_as_much_as_in_threestudio():
+    """There they stand beside half a mean square over the numbers of a latent."""
+    clean, target = torch.ones(1, 4, 64, 64, requires_grad=True), torch.zeros(1, 4, 64, 64)
+    there = torch.autograd.grad(0.5 * (clean - target).square().mean(), clean)[0]
+    here = torch.autograd.grad(losses.descend(clean, (clean - target).detach(), torch.ones(1)), clean)[0]
+    times = float(here.norm() / there.norm())
+    penalties = load("sdi").stages[0].penalties
+    assert penalties.orientation == pytest.approx(0.1 * times, rel=1e-3)
+    assert penalties.entropy == pytest.approx(0.1 * times * math.log(2), rel=1e-3)
+    assert penalties.opacity == pytest.approx((0.0, 0.15 * times, 0.0, 0.3), rel=1e-3)
 
 
 def test_names_of_losses_and_weights_are_functions():

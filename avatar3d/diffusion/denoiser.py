@@ -116,7 +116,8 @@ def _groups() -> list[Group]:
 
 
 class Block(nn.Module):
-    """Residual block whose normalisation is scaled, shifted and gated by the condition (DiT's adaLN-Zero)."""
+    """Residual block whose normalisation is scaled, shifted and gated by the condition (as in DiT, Peebles and
+    Xie 2023, but gates begin at one half)."""
 
     def __init__(self, width: int, condition_width: int) -> None:
         super().__init__()

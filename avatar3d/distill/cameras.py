@@ -22,7 +22,7 @@ def draw_cameras(
     """Cameras, their (azimuth, elevation) in radians, and which close-up each is (-1: none).
 
     Azimuths are stratified over the batch. Half of the elevations are even in the angle and half in the area of
-    the sphere (DreamFusion, section 3.2). `share` of the stage is done.
+    the sphere (DreamFusion, appendix A.2). `share` of the stage is done.
     """
 
     def draw(*shape: int) -> Tensor:

@@ -68,7 +68,7 @@ def base(noises: Noises) -> Float[Tensor, "B C h w"]:
 def direction(noises: Noises, start: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
     """From `start` to the text, less what of the `away` prompts is at right angles to it.
 
-    Perp-Neg (Armandpour et al. 2023, arXiv 2304.04968, section 4): what a prompt to get away from shares with the
+    Perp-Neg (Armandpour et al. 2023, arXiv 2304.04968): what a prompt to get away from shares with the
     text is kept. Weights are positive.
     """
     ahead = noises.text - start
@@ -93,8 +93,9 @@ def view_prompts(prompt: str) -> tuple[str, ...]:
 def view_weights(azimuth: Float[Tensor, " B"], elevation: Float[Tensor, " B"]) -> Float[Tensor, "B 4"]:
     """Weights of `VIEWS` at angles in radians (see `avatar3d.camera`): smooth, of sum 1.
 
-    Each is 1 at its center and one half at the thresholds of DreamFusion's section 3.2: 45 and 135 degrees between
-    front, side and back, 60 degrees for overhead (which comes in between 45 and 75).
+    Each is 1 at its center and one half where DreamFusion goes from one view's words to the next: at 45 and 135
+    degrees between front, side and back (appendix A.2: the closest), at 60 degrees of elevation to overhead
+    (section 3.2), which comes in here between 45 and 75.
     """
     over = overhead(elevation)
     facing, side = azimuth.cos(), azimuth.sin().square()
@@ -105,8 +106,9 @@ def view_weights(azimuth: Float[Tensor, " B"], elevation: Float[Tensor, " B"]) -
 def away_weights(azimuth: Float[Tensor, " B"], elevation: Float[Tensor, " B"]) -> Float[Tensor, "B 4"]:
     """Perp-Neg's weights of `VIEWS` as prompts to get away from, at angles in radians; 0 or more.
 
-    Decays a * exp(-b r) + c of the azimuth's share r between two views (Armandpour et al. 2023, section 4.2), with
-    c such that they are continuous and a prompt is not led away from itself at its center. None from above.
+    Decays a * exp(-b r) + c of the azimuth's share r between two views (Armandpour et al. 2023), a and b as
+    threestudio has them, and c such that they are continuous and a prompt is not led away from itself at its
+    center. None from above.
     """
     turned = torch.atan2(azimuth.sin(), azimuth.cos()).abs() / (math.pi / 2)
     front, back = (1 - turned).clamp(0, 1), (2 - turned).clamp(0, 1)

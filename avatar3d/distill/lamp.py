@@ -1,4 +1,7 @@
-"""The light of score distillation: one lamp near the camera (Poole et al. 2022, DreamFusion, section 3.1)."""
+"""The light of score distillation: one lamp near the camera (Poole et al. 2022, DreamFusion, section 3.2).
+
+How near, and how much light comes from everywhere, are numbers of ours.
+"""
 
 from __future__ import annotations
 
@@ -22,5 +25,5 @@ def lamp_direction(camera: Camera, generator: torch.Generator) -> Float[Tensor, 
 
 
 def lit(normal: Float[Tensor, "N 3"], direction: Float[Tensor, " 3"]) -> Float[Tensor, " N"]:
-    """Lambert's law: how much light a white surface returns."""
+    """Lambert's law: how much light a white surface returns (DreamFusion, equation 7)."""
     return AMBIENT + (1 - AMBIENT) * (normal @ direction.to(normal)).clamp_min(0)

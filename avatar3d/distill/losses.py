@@ -45,7 +45,7 @@ def x0(
     rescale: float = 0.5,
 ) -> Float[Tensor, "B C h w"]:
     """The picture less the clean picture that the prior makes of it, rescaled (MVDream, Shi et al. 2023,
-    arXiv 2308.16512, section 3.3), times alpha / sigma. It is `sds` but for the rescaling."""
+    arXiv 2308.16512, section 3.2), times alpha / sigma. It is `sds` but for the rescaling."""
     alpha, sigma = model.levels(t)
     noise = draw(clean, generator)
     noisy = add_noise(clean, noise, alpha, sigma)
@@ -64,8 +64,8 @@ def sjc(
 ) -> Float[Tensor, "B C h w"]:
     """Score Jacobian chaining (Wang et al. 2023, arXiv 2212.00774): perturb and average the score.
 
-    With d = sigma / alpha, x + d n is a noisy picture divided by alpha, and equation 10's estimate of the score at
-    x is the mean of (D(x + d n) - x) / d^2 over `draws` of n. Noise is -d times a score: (x - D) / d. For one draw
+    With d = sigma / alpha, x + d n is a noisy picture divided by alpha, and the paper's estimate of the score at x
+    is the mean of (D(x + d n) - x) / d^2 over `draws` of n. Noise is -d times a score: (x - D) / d. For one draw
     this is `sds`, as x + d n - D = d eps.
     """
     alpha, sigma = (level.to(clean).view(-1, 1, 1, 1) for level in model.levels(t))
@@ -87,7 +87,7 @@ def csd(
     *,
     against: float = 1.0,
 ) -> Float[Tensor, "B C h w"]:
-    """Classifier score distillation: only what guidance adds (Yu et al. 2023, arXiv 2310.19415, section 4).
+    """Classifier score distillation: only what guidance adds (Yu et al. 2023, arXiv 2310.19415).
 
     `against` weighs the step away from the negative prompt, if there is one, against the step to the text.
     """
@@ -105,7 +105,7 @@ def nfsd(
     *,
     early: float = 0.2,
 ) -> Float[Tensor, "B C h w"]:
-    """Noise-free score distillation: domain + scale * condition (Katzir et al. 2024, arXiv 2310.17590, section 4).
+    """Noise-free score distillation: domain + scale * condition (Katzir et al. 2024, arXiv 2310.17590).
 
     The domain part is the prior's noise without a prompt at times below `early`, where that is little, and what it
     says beyond the negative prompt above. Raises `LossError` without a negative prompt.
@@ -130,7 +130,7 @@ def ism(
     stride: float = 0.2,
     eta: float = 0.0,
 ) -> Float[Tensor, "B C h w"]:
-    """Interval score matching (LucidDreamer, Liang et al. 2023, arXiv 2311.11284, equation 17, algorithm 1).
+    """Interval score matching (LucidDreamer, Liang et al. 2023, arXiv 2311.11284, equation 17).
 
     Inverts the picture without a prompt in strides to t - delta, then by one step to t: guided noise there less
     noise without a prompt at t - delta.
@@ -159,10 +159,10 @@ def sdi(
     eta: float = 0.3,
 ) -> Float[Tensor, "B C h w"]:
     """Score distillation via inversion: `sds` with the noise that DDIM inversion finds (Lukoianov et al. 2024,
-    arXiv 2405.15891, section 4).
+    arXiv 2405.15891, section 5): equation 10 with tau = 0, so that noise is found and judged at one time.
 
-    `steps` are those from clean to noise: a time t takes its share of them. `eta` is the share of fresh noise, see
-    `avatar3d.distill.inversion.step`.
+    `steps` are those from clean to noise: a time t takes its share of them (section 6.2). `eta` is the share of
+    fresh noise, see `avatar3d.distill.inversion.step`; 0.3 is threestudio's.
     """
 
     def predict(noisy: Tensor, time: Tensor) -> Tensor:
@@ -243,7 +243,8 @@ def descend(
 
 
 def clip_pixels(gradient: Float[Tensor, "B C h w"], limit: float) -> Float[Tensor, "B C h w"]:
-    """Gradient of at most `limit` in each pixel, in its direction (Pan et al. 2023, arXiv 2310.12474)."""
+    """Gradient of at most `limit` in each pixel, in its direction (Pan et al. 2023, arXiv 2310.12474, who clip
+    that of rendered pictures; here it is that of latents)."""
     length = gradient.norm(dim=1, keepdim=True)
     return gradient * (limit / length.clamp_min(limit))
 

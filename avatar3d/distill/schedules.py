@@ -49,7 +49,7 @@ def value(number: float | Ramp, at: float) -> float:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Any time between two limits (DreamFusion, appendix A.2); ramps over the share done move the limits, as
+    """Any time between two limits (DreamFusion, section 3.2); ramps over the share done move the limits, as
     MVDream (arXiv 2308.16512) and ProlificDreamer (arXiv 2305.16213) do."""
 
     low: float | Ramp = 0.02
@@ -70,7 +70,8 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Linear:
-    """One time for all, which falls evenly (SDI, Lukoianov et al. 2024, arXiv 2405.15891)."""
+    """One time for all, which falls evenly (SDI, Lukoianov et al. 2024, arXiv 2405.15891, appendix A, from 1 to
+    0.2; these limits are threestudio's)."""
 
     high: float = 0.98
     low: float = 0.25
@@ -84,7 +85,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class SquareRoot:
-    """One time for all, which falls with the root of the share done (HiFA, arXiv 2305.18766, equation 8)."""
+    """One time for all, which falls with the root of the share done (HiFA, Zhu et al. 2023, arXiv 2305.18766)."""
 
     high: float = 0.98
     low: float = 0.02
@@ -102,22 +103,22 @@ def uniform(alpha: Float[Tensor, " B"], sigma: Float[Tensor, " B"]) -> Float[Ten
 
 
 def noise_power(alpha: Float[Tensor, " B"], sigma: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """sigma^2 (DreamFusion, section 3; DreamGaussian, arXiv 2309.16653)."""
+    """sigma^2 (DreamFusion, section 3.2; DreamGaussian, arXiv 2309.16653)."""
     return sigma.square()
 
 
 def both_powers(alpha: Float[Tensor, " B"], sigma: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """alpha sigma^2: little at both ends (Fantasia3D, arXiv 2303.13873, for appearance)."""
+    """alpha sigma^2: little at both ends (one of Fantasia3D's, arXiv 2303.13873)."""
     return alpha * sigma.square()
 
 
 def noise_to_signal(alpha: Float[Tensor, " B"], sigma: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """sigma / alpha: turns noise into units of clean pictures (LucidDreamer, arXiv 2311.11284; SDI's own)."""
+    """sigma / alpha: noise in units of clean pictures (LucidDreamer, arXiv 2311.11284; SDI, equation 4)."""
     return sigma / alpha.clamp_min(1e-3)
 
 
 def signal_to_noise(alpha: Float[Tensor, " B"], sigma: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """alpha / sigma: turns noise into the score of SJC (Wang et al. 2023, arXiv 2212.00774, equation 10)."""
+    """alpha / sigma: turns noise into the score of SJC (Wang et al. 2023, arXiv 2212.00774)."""
     return alpha / sigma.clamp_min(1e-3)
 
 

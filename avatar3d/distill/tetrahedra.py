@@ -63,8 +63,8 @@ def marched(
 
 
 def sign_entropy(distance: Float[Tensor, " N"], cells: int) -> Float[Tensor, ""]:
-    """Cross-entropy of neighbors' signs where they differ (Munkberg et al. 2022, nvdiffrec, equation 2), mean over
-    all edges: it takes away pieces of surface that no picture needs. Distances in units of a cell."""
+    """Cross-entropy of neighbors' signs where they differ (Munkberg et al. 2022, nvdiffrec), mean over all edges:
+    it takes away pieces of surface that no picture needs. Distances in units of a cell."""
     grid = distance.view(cells + 1, cells + 1, cells + 1)
     total, edges = grid.new_zeros(()), 0
     for step in itertools.product((0, 1), repeat=3):

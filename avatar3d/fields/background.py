@@ -1,4 +1,4 @@
-"""What is behind everything: a color for each direction from a small network (DreamFusion, A.2)."""
+"""What is behind everything: a color for each direction from a small network (DreamFusion, section 3.1)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def gaussian_blob(
 def cone_blob(
     points: Float[Tensor, "*B 3"], height: float = CONE_HEIGHT, radius: float = CONE_RADIUS
 ) -> Float[Tensor, "*B"]:
-    """height * (1 - |x| / radius): negative beyond the radius, so that little is there (Lin et al. 2023,
+    """height * (1 - |x| / radius): negative beyond the radius, so that little is there (Lin et al. 2022,
     Magic3D)."""
     return height * (1 - points.norm(dim=-1) / radius)
 

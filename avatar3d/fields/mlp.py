@@ -57,7 +57,8 @@ class MlpField(nn.Module):
             self.leave.weight.mul_(0.1)
 
     def anneal(self, progress: float) -> None:
-        """Sharpen what is seen, until a third of the training is done (A.2: 5e-2 to 2e-3 in 5k of 15k steps)."""
+        """Sharpen what is seen, until a third of the training is done (A.2: its scale falls evenly from 5e-2 to
+        2e-3 in 5k of 15k steps; here these are variances)."""
         c, share = self.config, min(1.0, 3 * progress)
         self.covariance.fill_(c.blurred + share * (c.sharp - c.blurred))
 

@@ -1,4 +1,4 @@
-"""Tri-planes: three planes of features through a box, looked up at points (Chan et al. 2022, EG3D, section 3.1).
+"""Tri-planes: three planes of features through a box, looked up at points (Chan et al. 2022, EG3D, section 3).
 
 Box coordinates run from -1 to 1 along each axis. Before the look-up they are warped, so that cells are small at
 the face and wide at the box's sides; both maps are smooth, so gradients reach positions.

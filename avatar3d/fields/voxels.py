@@ -1,7 +1,7 @@
 """A radiance field of numbers at the vertices of a grid (Sun et al. 2022, DirectVoxGO; Wang et al. 2023, SJC).
 
 Numbers are interpolated first and made into density and color afterwards, which keeps surfaces sharp between
-vertices (DirectVoxGO, section 4.1). It is the fastest of the fields on a CPU.
+vertices (DirectVoxGO, section 4). It is the fastest of the fields on a CPU.
 """
 
 from __future__ import annotations

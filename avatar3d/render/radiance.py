@@ -34,7 +34,7 @@ Behind = tuple[float, float, float] | Float[Tensor, "..."] | Callable[[Float[Ten
 
 @dataclass(frozen=True)
 class Shading:
-    """One lamp and light from everywhere (DreamFusion, section 3.2). Without a `Shading` there is only albedo."""
+    """One lamp and light from everywhere (DreamFusion, section 3.1). Without a `Shading` there is only albedo."""
 
     light: Float[Tensor, "*B 3"]
     """Where the lamp is: one for all views, or one for each."""
@@ -271,8 +271,8 @@ def light_shares(density: Float[Tensor, "N K"], widths: Float[Tensor, "N K"]) ->
 def lit(
     albedo: Float[Tensor, "P 3"], normal: Float[Tensor, "P 3"], to_light: Float[Tensor, "P 3"], shading: Shading
 ) -> Float[Tensor, "P 3"]:
-    """albedo (ambient + diffuse max(0, n . l)), l towards the lamp (DreamFusion, section 3.2); white material
-    when textureless."""
+    """albedo (ambient + diffuse max(0, n . l)), l towards the lamp (DreamFusion, equation 7); white material when
+    textureless."""
     cosine = (normal * torch.nn.functional.normalize(to_light, dim=-1)).sum(-1, keepdim=True).clamp_min(0)
     light = shading.ambient + shading.diffuse * cosine
     return light.expand(-1, 3) if shading.textureless else albedo * light

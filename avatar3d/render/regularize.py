@@ -10,8 +10,8 @@ from torch import Tensor
 def orientation(facing: Float[Tensor, "*B"]) -> Float[Tensor, ""]:
     """Mean over rays of sum_i stop_gradient(w_i) max(0, n_i . v)^2: visible normals must not face away.
 
-    Verbin et al. 2022 (Ref-NeRF), equation 11, with the stopped gradient of DreamFusion, appendix A.2. The sums
-    come from `radiance.Views.facing`.
+    Verbin et al. 2022 (Ref-NeRF), with the stopped gradient of DreamFusion, appendix A.2. The sums come from
+    `radiance.Views.facing`.
     """
     return facing.mean()
 
