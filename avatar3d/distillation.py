@@ -129,7 +129,7 @@ def open_prior(wish: Wish) -> DiffusersPrior:
         return load_prior(path, device=wish.device, encode_person=statements_of)
     if wish.controlnet is not None:
         raise DistillError("--controlnet needs pictures of poses, which no scene draws yet: leave it out")
-    return load_prior(wish.prior, device=wish.device, lora=wish.lora)
+    return load_prior(wish.prior, device=wish.device, lora=wish.lora, encode_person=statements_of)
 
 
 def encode_for(stage: Stage, prior: Prior, wish: Wish) -> Prompts:

@@ -4,10 +4,10 @@
     python scripts/evaluate_distill.py --part 0 --parts 2 ... &              # or several processes side by side
 
 For each prompt: the share of what it says that the judge sees in the front view (of what the judge can see at
-all); the same for the scene before the first step, for the engine's picture of a training person of whom most
-of it is true (nearest caption), for the cascade, and for the engine's own picture of a person made for the
-prompt (the judge's ceiling). Divergences, the Janus rate (`evaluation.facing`) and seconds. Writes report.json,
-and sheet.png of all turns.
+all); the same for the scene before the first step, for the engine's picture of a training person of whom most of
+it is true (nearest caption; the judge was trained on these people), for the cascade, and for the engine's own
+pictures of people made for the prompt (the judge's ceiling). Divergences, the Janus rate (`evaluation.facing`)
+and seconds. Writes report.json, and sheet.png of all turns.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from avatar3d.render.meshes import BACKDROP, render_albedo
 from avatar3d.render.scene import compile_scene, labelled
 from avatar3d.render.trace import trace_field
 from avatar3d.runs import passport, write_json
+from avatar3d.spec import AvatarSpec
 
 PROMPTS = (
     "old man with glasses",
@@ -74,6 +75,8 @@ SIZE = 64
 JUDGED = {*CHOICES, *NUMBERS, "hair_grey", "lenses"}
 """Fields that the judge sees; of the last two it takes the usual value, which is enough for all but `DARK`."""
 DARK = "eyewear.sunglasses"
+ENGINE = 4
+"""People that the engine makes for a prompt: what is not said differs, and may hide what is (a hat the hair)."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +135,7 @@ def one(prompt: str, config: Config, judge: Judge, facing, people) -> tuple[dict
     around = judge_turn(facing, turn, azimuth)
     spec = sample_from(said, config.seed)[0]
     pictures = {"distilled": turn[:1], "start": first, "nearest caption": nearest(said, people)}
-    bust = build_bust(spec, thin=True)
-    camera = bust_camera(bust.bounds, 0.0, SIZE)
-    drawn = render_albedo(compile_scene(labelled(bust.parts)), camera, BACKDROP).rgb
-    pictures["engine"] = drawn.permute(2, 0, 1)[None]
+    own = [engine_picture(sample_from(said, config.seed + k)[0]) for k in range(ENGINE)]
     if config.cascade:
         field = sample_field(build_avatar(spec), config.seed).field
         with torch.no_grad():
@@ -144,7 +144,8 @@ def one(prompt: str, config: Config, judge: Judge, facing, people) -> tuple[dict
     row = {
         "prompt": prompt,
         "said": [name for name in said if judged(name)],
-        "agreement": {name: agreement(judge, picture, said) for name, picture in pictures.items()},
+        "agreement": {name: agreement(judge, picture, said) for name, picture in pictures.items()}
+        | {"engine": sum(agreement(judge, picture, said) for picture in own) / ENGINE},
         "seconds": seconds,
         "outside_the_prior": 1 - inside / seconds,
         "faults": faults,
@@ -154,6 +155,13 @@ def one(prompt: str, config: Config, judge: Judge, facing, people) -> tuple[dict
         "facing_error": around.error,
     }
     return row, turn
+
+
+def engine_picture(spec: AvatarSpec) -> Tensor:
+    """The engine's person from the front (1, 3, S, S)."""
+    bust = build_bust(spec, thin=True)
+    camera = bust_camera(bust.bounds, 0.0, SIZE)
+    return render_albedo(compile_scene(labelled(bust.parts)), camera, BACKDROP).rgb.permute(2, 0, 1)[None]
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Measure the prior that ships on people whom its training never saw.
 
     python scripts/evaluate_prior.py --data outputs/views
+    python scripts/evaluate_prior.py --data outputs/views --prior outputs/prior/prior
 
 Prints, for several noise levels, the mean squared error of the velocity with six statements, with none, and with
 the wrong view; then the share of what 24 prompts say that the judge sees in samples from the front, and in the
@@ -39,6 +40,8 @@ from avatar3d.render.scene import compile_scene, labelled
 @dataclass(frozen=True)
 class Config:
     data: Path = Path("outputs/views")
+    prior: str | None = None
+    """Folder of another one of `train_prior.py`."""
     held_out: int = 4
     """Last shards, which training leaves out."""
     count: int = 96
@@ -51,7 +54,7 @@ class Config:
 @torch.no_grad()
 def main(config: Config) -> None:
     torch.set_num_threads(config.threads)
-    prior = open_prior(Wish("a person"))
+    prior = open_prior(Wish("a person", prior=config.prior))
     errors(prior, config)
     judge = load_judge()
     pictures = samples(prior, config)

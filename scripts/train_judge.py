@@ -278,8 +278,10 @@ image encoder of Frechet and perceptual distances. It only measures; nothing is 
 
 * **Data**: pictures of this project's engine alone, in material colors from about the front: {sources}. No photo.
 * **Training**: {steps} steps of {batch} mirrored, shifted, magnified, blurred and noisy pictures, on a CPU.
-* **Commands**: `python scripts/make_judge_pictures.py --out outputs/judge/pictures --shards 16`, then
-  `python scripts/train_judge.py --pictures outputs/judge/pictures --busts outputs/bust --out outputs/judge`.
+* **Commands**: `python scripts/make_judge_pictures.py --out outputs/judge/pictures --shards 16`,
+  `python scripts/make_views.py --shards 125 --out outputs/views`, then `python scripts/train_judge.py --pictures
+  outputs/judge/pictures --busts outputs/bust --views outputs/views --out outputs/judge --steps {steps}
+  --batch {batch}`.
 
 Accuracy on people whom the training never saw (blur: standard deviation in pixels of 64; numbers count as right
 within 0.10 of skin tone, 12 years, 0.30 of gender):

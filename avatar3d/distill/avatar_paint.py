@@ -24,7 +24,8 @@ PLAIN = 64
 BLURRED = 16
 """Texels along each side at which likeness to the start is measured."""
 
-SIZES = (16, 64, 256)
+SIZES = (1, 16, 64, 256)
+"""Grids of the pyramid: the first colors a texture evenly."""
 
 
 class Paint(nn.Module):
