@@ -117,4 +117,4 @@ def launched(device: str) -> tuple[Processes, str]:
     from accelerate import PartialState
 
     state = PartialState(cpu=cpu, timeout=PATIENCE)
-    return Processes(state.process_index, state.num_processes), str(state.device)
+    return Processes(state.process_index, state.num_processes), device if cpu else str(state.device)
