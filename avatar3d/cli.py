@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         code, message = explain(error)
         print(f"error: {message}", file=sys.stderr)
-        if command.output.json:
+        if command.output.json and os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             print(json.dumps({"error": message, "exit_code": code}))
         return code
 

@@ -27,6 +27,7 @@ def distill(command: Distill) -> int:
     formats = formats_of(command.object.format)
     for option, value, low, high in (
         ("--best-of", command.best_of, 1, MAX_COUNT),
+        ("--jobs", command.jobs, 1, MAX_COUNT),
         ("--seed", command.seed, 0, MAX_SEED - command.best_of + 1),
         ("--preview-every", command.preview_every, 1, 10**9),
         ("--triangles", command.object.triangles, *TRIANGLES),
@@ -37,11 +38,14 @@ def distill(command: Distill) -> int:
         raise UsageError("give either --prompt, what to make, or --prompts, a file with one prompt on each line")
     memory = None if command.method.max_memory is None else _gigabytes(command.method.max_memory)
     from avatar3d import trials
+    from avatar3d.distill.processes import launched
 
+    processes, device = launched(command.method.device)
+    spread = _spread(command, processes.count)
     method, made = command.method, command.object
     wish = trials.Wish(
         command.prompt or "", method.method, method.prior, command.seed, method.negative, method.avatar,
-        method.steps, method.size, memory, method.device, method.lora, method.controlnet, method.still,
+        method.steps, method.size, memory, device, method.lora, method.controlnet, method.still,
         command.preview_every, formats, made.triangles, made.texture, made.frames, made.resolution,
     )  # fmt: skip
     prompts = [wish.prompt] if command.prompts is None else trials.read_prompts(command.prompts)
@@ -52,16 +56,36 @@ def distill(command: Distill) -> int:
             traceback.print_exception(error)
         print(f"error: {one.prompt!r}, seed {one.seed}: {explain(error)[1]}", file=sys.stderr)
 
-    with progress(quiet=command.output.json) as report:
+    with progress(quiet=command.output.json or not processes.first) as report:
         done = trials.distill_all(
-            wish, prompts, seeds, command.out, command.output.overwrite, command.resume, report, failed
-        )
+            wish, prompts, seeds, command.out, command.output.overwrite, command.resume, report, failed, spread,
+            processes,
+        )  # fmt: skip
     errors = [{"prompt": w.prompt, "seed": w.seed, "error": explain(error)[1]} for w, error in done.failed]
-    if command.output.json:
+    if not processes.first:
+        pass  # one speaks for all
+    elif command.output.json:
         print(json.dumps({"runs": done.runs, "best": done.best, "failed": errors}))
     else:
         _show_distilled(done.runs, done.best)
     return 1 if errors else 0
+
+
+def _spread(command: Distill, processes: int):
+    """What makes several runs side by side, if anything is to."""
+    if command.jobs == 1 and not command.ray:
+        return None
+    if command.jobs > 1 and command.ray:
+        raise UsageError("--ray takes as many workers as the cluster has: leave --jobs out")
+    if processes > 1:
+        raise UsageError("accelerate launch has all processes work on one run: leave --jobs and --ray out")
+    from functools import partial
+
+    from avatar3d.workers import in_processes, on_ray
+
+    if command.ray:
+        return partial(on_ray, gpus=1 if command.method.device.startswith("cuda") else 0)
+    return partial(in_processes, count=command.jobs)
 
 
 def reconstruct(command: Reconstruct) -> int:

@@ -271,8 +271,10 @@ class Distill:
 
     For example: avatar3d distill --prompt "old man with glasses"
     or: avatar3d distill --prompt "a hamburger" --prior ./stable-diffusion-2-1-base --method sdi --device cuda
-    or: avatar3d distill --prompts prompts.txt --best-of 3 --out outputs
-    A run that was stopped goes on when the same command is given with --resume.
+    or: avatar3d distill --prompts prompts.txt --best-of 3 --jobs 2 --out outputs
+    or, one run on all GPUs: accelerate launch -m avatar3d.cli distill --prompt "a hamburger" --device cuda ...
+    A run that was stopped goes on when the same command is given with --resume. With --overwrite the old run stays
+    until the new one is whole.
     """
 
     prompt: str | None = None
@@ -283,6 +285,11 @@ class Distill:
     """The same seed gives the same result on the same machine."""
     best_of: int = 1
     """Make it with so many seeds (seed, seed + 1, ...) and name the one that the prior finds fits best."""
+    jobs: int = 1
+    """Runs side by side, of several prompts or seeds, in processes of this machine; each takes one GPU, if any."""
+    ray: bool = False
+    """Instead of --jobs: spread them over a running Ray cluster, whose machines share --out, or over this machine
+    (needs pip install 'avatar3d[ray]')."""
     resume: bool = False
     """Go on with a run that was stopped."""
     preview_every: int = 50

@@ -4,16 +4,16 @@
 
 The run's folder is there from the beginning and holds its checkpoints and the latest preview, so that a run that
 was stopped or killed goes on where it was when the same command is given with `resume`. What it is for (mesh,
-film, run.json) comes at the end, each file whole or not at all.
+film, run.json) comes at the end, each file whole or not at all. A whole run that is there already stays
+until then. Several processes may work on one run: the first one writes all files.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +27,13 @@ from avatar3d.delivery import Wanted, deliver
 from avatar3d.distill.avatar_scene import AvatarScene
 from avatar3d.distill.binding import Prompts, encode_prompts
 from avatar3d.distill.diffusers_door import load_prior
+from avatar3d.distill.folder import STATE, begin, finish
 from avatar3d.distill.loop import GREY, SIDES, Outcome, Progress, Running, look_around, placed, run_stage
 from avatar3d.distill.memory import plan
 from avatar3d.distill.pipelines import DiffusersPrior
 from avatar3d.distill.presets import load
 from avatar3d.distill.prior import Prior, PriorError
+from avatar3d.distill.processes import ALONE, Processes
 from avatar3d.distill.radiance_scene import RadianceScene, new_field, refined
 from avatar3d.distill.scene import DistilledScene
 from avatar3d.distill.score import likelihood
@@ -50,14 +52,14 @@ from avatar3d.pictures import pose_for_pictures, thumbnail, write_preview, write
 from avatar3d.render.clips import write_mp4
 from avatar3d.render.images import to_bytes, write_png
 from avatar3d.render.radiance_surface import radiance_surface, surface_density
-from avatar3d.runs import OutputError, passport, peak_memory_mb, require_parent, run_folder, write_json
+from avatar3d.runs import passport, peak_memory_mb, run_folder
 from avatar3d.source import open_avatar
 from avatar3d.structures import Avatar, Mesh, Part, Skeleton, Skin
 from avatar3d.weights import weights_path
 
 Report = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in all."""
-STATE, PREVIEW, RECORD = "state", "preview.png", "run.json"
+PREVIEW = "preview.png"
 PREVIEW_SIZE = 192
 FILM_NODES = 96
 SAVE_EVERY = 100
@@ -66,23 +68,37 @@ BUST_UNIT = 0.185
 """Metres of one unit of a scene that the prior that ships makes: half the height of a bust's box."""
 
 
-def distill(wish: Wish, out: Path, overwrite: bool, resume: bool, report: Report) -> dict:
+@dataclass(frozen=True)
+class Opened:
+    """A prior that has read all that a method tells it of some prompts and has let go of its text encoders."""
+
+    prior: DiffusersPrior
+    refused: dict[str, InputError]
+    """What is wrong with those that it could not read."""
+
+
+def distill(
+    wish: Wish, out: Path, overwrite: bool, resume: bool, report: Report,
+    opened: Opened | None = None, processes: Processes = ALONE,
+) -> dict:  # fmt: skip
     """Make what the prompt says in `out/<slug of the prompt>-<seed>`; returns the record of the run.
 
-    When a stage diverges or nothing has a surface, there is what can be made of the last good state, the record
-    says what is wrong, and the checkpoints stay.
+    All `processes` call this, and get the same record. When a
+    stage diverges or nothing has a surface, there is what can be made of the last good state, the record says what
+    is wrong, and the checkpoints stay.
 
     Raises `InputError` before anything is written when something is wrong with the wish.
     """
     check_prompt(wish.prompt)
     method = adapted(load(wish.method), wish)
     folder = run_folder(out, wish.prompt, wish.seed)
-    prior = open_prior(wish)
+    opened = open_for(wish, [wish.prompt]) if opened is None else opened
+    if wish.prompt in opened.refused:
+        raise opened.refused[wish.prompt]
+    prior = opened.prior
     memory = plan(wish.max_memory, prior, method)
     prompts = [encode_for(stage, prior, wish) for stage in method.stages]
-    prior.release_text_encoder()
-    require_parent(folder)
-    state = _begin(folder, overwrite, resume)
+    place = processes.of_first(lambda: begin(folder, overwrite, resume))
     began = time.perf_counter()
     scene: DistilledScene | None = None
     outcomes: list[Outcome] = []
@@ -95,22 +111,42 @@ def distill(wish: Wish, out: Path, overwrite: bool, resume: bool, report: Report
                 raise
             stopped = f"stage {n + 1}: {error}"
             break
-        outcomes.append(_run(scene, prior, prompts[n], stage, n, wish, folder, state, memory.rows, report))
+        outcomes.append(_run(scene, prior, prompts[n], stage, n, wish, place, memory.rows, report, processes))
         if outcomes[-1].diverged:
             break
-    assert scene is not None
-    stage = method.stages[len(outcomes) - 1]
-    record = _record(wish, method, prior, outcomes, time.perf_counter() - began) | {"stopped": stopped}
-    if wish.scored:
-        record["score"] = score(scene, prior, prompts[len(outcomes) - 1], stage, wish.device, memory.rows)
-    record |= _files(scene, stage, wish, folder, report)
-    record["seconds"]["whole"] = round(time.perf_counter() - began, 2)
-    record |= {"folder": str(folder), "peak_memory_mb": peak_memory_mb(), **passport()}
-    record["files"] = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.is_file()}
-    write_json(folder / RECORD, record)
-    if not (record["diverged"] or stopped or "fault" in record.get("mesh", {})):
-        shutil.rmtree(state)
-    return record
+    last = len(outcomes) - 1
+
+    def deliver_all() -> dict:
+        assert scene is not None
+        stage = method.stages[last]
+        record = _record(wish, method, prior, outcomes, time.perf_counter() - began) | {"stopped": stopped}
+        record["processes"] = processes.count
+        if wish.scored:
+            record["score"] = score(scene, prior, prompts[last], stage, wish.device, memory.rows)
+        record |= _files(scene, stage, wish, place, report)
+        record["seconds"]["whole"] = round(time.perf_counter() - began, 2)
+        record |= {"folder": str(folder), "peak_memory_mb": peak_memory_mb(), **passport()}
+        record["files"] = {f.name: f.stat().st_size for f in sorted(place.iterdir()) if f.is_file()}
+        sound = not (record["diverged"] or stopped or "fault" in record.get("mesh", {}))
+        finish(place, folder, record, sound)
+        return record
+
+    return processes.of_first(deliver_all)
+
+
+def open_for(wish: Wish, prompts: Sequence[str]) -> Opened:
+    """Open the prior of a wish for several prompts. Raises `PriorError` and `DistillError` as `open_prior`."""
+    prior, refused = open_prior(wish), {}
+    stages = adapted(load(wish.method), wish).stages
+    for prompt in prompts:
+        try:
+            check_prompt(prompt)
+            for stage in stages:
+                encode_for(stage, prior, replace(wish, prompt=prompt))
+        except InputError as error:
+            refused[prompt] = error
+    prior.release_text_encoder()
+    return Opened(prior, refused)
 
 
 def open_prior(wish: Wish) -> DiffusersPrior:
@@ -177,12 +213,13 @@ def _avatar_scene(wish: Wish) -> AvatarScene:
 
 def _run(
     scene: DistilledScene, prior: DiffusersPrior, prompts: Prompts, stage: Stage, number: int, wish: Wish,
-    folder: Path, state: Path, rows: int, report: Report,
+    place: Path, rows: int, report: Report, processes: Processes,
 ) -> Outcome:  # fmt: skip
     """One stage, with its checkpoint and previews."""
     label = f"stage {number + 1}, {stage.scene.kind}"
     every = max(1, min(SAVE_EVERY, stage.steps // 8))
-    running = Running(wish.seed, number, state / f"{number}.pt", every, 3, wish.still, rows, wish.device)
+    checkpoint = place / STATE / f"{number}.pt"
+    running = Running(wish.seed, number, checkpoint, every, 3, wish.still, rows, wish.device, processes)
 
     def watch(progress: Progress) -> None:
         report(label, progress.step, progress.steps)
@@ -192,9 +229,9 @@ def _run(
             pictures = (
                 look_around(scene, stage, wish.device).rgb if progress.pictures is None else progress.pictures
             )
-            write_png(strip(pictures), folder / PREVIEW)
+            write_png(strip(pictures), place / PREVIEW)
 
-    return run_stage(scene, prior, prompts, stage, running, watch)
+    return run_stage(scene, prior, prompts, stage, running, watch if processes.first else None)
 
 
 def score(
@@ -209,26 +246,6 @@ def score(
 def strip(pictures: Tensor) -> UInt8[np.ndarray, "H W 3"]:
     """(B, 3, S, S) pictures side by side."""
     return to_bytes(torch.cat(list(pictures.detach().cpu().permute(0, 2, 3, 1)), dim=1))
-
-
-def _begin(folder: Path, overwrite: bool, resume: bool) -> Path:
-    """The folder of checkpoints; raises `OutputError` when the run's folder is taken."""
-    state = folder / STATE
-    if folder.exists() and not (resume and state.is_dir()):
-        if resume and (folder / RECORD).exists():
-            raise OutputError(f"{folder} is finished; add --overwrite instead of --resume to make it again")
-        if not overwrite:
-            remedy = (
-                "add --resume to go on, or --overwrite to begin again" if state.is_dir() else "add --overwrite"
-            )
-            raise OutputError(f"{folder} exists; {remedy}, or choose another --seed or --out")
-        if not folder.is_dir():
-            raise OutputError(f"{folder} is a file and will not be replaced by a folder; move it away")
-        if not (state.is_dir() or (folder / RECORD).exists()):
-            raise OutputError(f"{folder} is not of an earlier run and will not be replaced; move it away")
-        shutil.rmtree(folder)
-    state.mkdir(parents=True, exist_ok=True)
-    return state
 
 
 def _record(

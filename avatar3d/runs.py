@@ -3,6 +3,9 @@
 A run folder is built under a hidden sibling name, `.<name>.<pid>.partial`, and renamed when it is complete.
 So an exception, Ctrl-C or a full disk leaves nothing behind, and a killed process leaves at most a hidden
 folder, which the next run with the same name sweeps away.
+
+A run that resumes (score distillation) is not swept away. It is made in its place or, when a whole one is there
+that it shall replace, under the hidden name of `unfinished_folder` until it is whole too.
 """
 
 from __future__ import annotations
@@ -97,13 +100,13 @@ def whole_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     Raises `OutputError` if `path` exists (without `overwrite`) or its parent is missing or not writable.
     """
     require_parent(path)
-    _sweep(path)
+    sweep(path)
     require_free(path, overwrite)
     partial = _sibling(path, "partial")
     partial.mkdir()
     try:
         yield partial
-        _replace_folder(partial, path, overwrite)
+        replace_folder(partial, path, overwrite)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -112,7 +115,16 @@ def _sibling(path: Path, state: str) -> Path:
     return path.parent / f".{path.name}.{os.getpid()}.{state}"
 
 
-def _replace_folder(partial: Path, path: Path, overwrite: bool) -> None:
+def unfinished_folder(path: Path) -> Path:
+    """Where a run that resumes is made while `path` holds the one that it will replace."""
+    return path.parent / f".{path.name}.unfinished"
+
+
+def replace_folder(partial: Path, path: Path, overwrite: bool) -> None:
+    """Rename a whole folder to `path`; what was there is removed after that.
+
+    Raises `OutputError` if `path` exists (without `overwrite`) or is a file.
+    """
     require_free(path, overwrite)
     old = _sibling(path, "old")
     if path.exists():
@@ -126,7 +138,7 @@ def _replace_folder(partial: Path, path: Path, overwrite: bool) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _sweep(path: Path) -> None:
+def sweep(path: Path) -> None:
     """Remove what killed runs of the same name left; a folder that was about to be replaced comes back."""
     for leftover in path.parent.glob(f".{_glob_escape(path.name)}.*"):
         match = re.fullmatch(r"\.(\d+)\.(partial|old)", leftover.name[len(path.name) + 1 :])

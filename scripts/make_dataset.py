@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from avatar3d.engine.grammar import compose
 from avatar3d.engine.pairs import draw, make_people
 from avatar3d.engine.statements import statements
 from avatar3d.spec import spec_from_vector, spec_to_json, spec_to_vector
+from avatar3d.workers import in_processes, on_ray
 
 CROWD = 48
 """People of whom one is chosen for an avatar, every second time one with a certain thing to say about."""
@@ -45,7 +46,7 @@ class Config:
     jobs: int = os.cpu_count() or 1
     """Processes."""
     ray: bool = False
-    """Spread over a Ray cluster instead (needs the package ray)."""
+    """Spread over a Ray cluster instead (needs ray: pip install 'avatar3d[ray]')."""
 
 
 def main(config: Config) -> None:
@@ -63,25 +64,16 @@ def main(config: Config) -> None:
     write_card(config)
 
 
-def run_all(config: Config, todo: list[tuple[int, int]]):
+def run_all(config: Config, todo: list[tuple[int, int]]) -> Iterator[Path]:
     """Make shards in processes or on a cluster; yields the path of each as it is done."""
     jobs = [(config.out.resolve(), config.seed, first, end) for first, end in todo]
-    if config.ray:
-        try:
-            import ray
-        except ImportError:
-            raise SystemExit("--ray needs the package ray: pip install ray, or leave --ray out") from None
-        ray.init(address="auto", ignore_reinit_error=True)
-        pending = [ray.remote(make_shard).remote(*job) for job in jobs]
-        while pending:
-            (ready, *_), pending = ray.wait(pending)
-            yield ray.get(ready)
-    elif config.jobs == 1:
-        yield from (make_shard(*job) for job in jobs)
-    else:
-        with ProcessPoolExecutor(config.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for future in as_completed([pool.submit(make_shard, *job) for job in jobs]):
-                yield future.result()
+    if config.jobs == 1 and not config.ray:
+        yield from map(make_shard, jobs)
+        return
+    for _, path in on_ray(make_shard, jobs) if config.ray else in_processes(make_shard, jobs, config.jobs):
+        if isinstance(path, Exception):
+            raise path
+        yield path
 
 
 def shard_path(folder: Path, first: int, end: int) -> Path:
@@ -89,8 +81,9 @@ def shard_path(folder: Path, first: int, end: int) -> Path:
     return folder / f"bust-{first:06d}-{end - first:03d}.safetensors"
 
 
-def make_shard(folder: Path, seed: int, first: int, end: int) -> Path:
-    """Make the avatars of a shard and write it; returns its path."""
+def make_shard(job: tuple[Path, int, int, int]) -> Path:
+    """Make the avatars of a shard (folder, seed, first, end) and write it; returns its path."""
+    folder, seed, first, end = job
     torch.set_num_threads(1)
     rows, people = [], []
     for number in range(first, end):

@@ -75,6 +75,7 @@ def test_files_resume_and_errors_of_folders(command, tmp_path, capsys, monkeypat
         assert not (folder / "state").exists()
         assert main([*run, "--resume"]) == 2 and "finished" in said(capsys)["error"]
     assert main(run) == 2 and "--overwrite" in said(capsys)["error"]
+    first = (folder / "run.json").read_bytes()
 
     def no_files(*_):
         raise KeyboardInterrupt
@@ -82,6 +83,11 @@ def test_files_resume_and_errors_of_folders(command, tmp_path, capsys, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(distillation, "_files", no_files)
         assert main([*run, "--seed", "1"]) == 130 and "--resume" in capsys.readouterr().err
+        assert main([*run, "--overwrite"]) == 130 and (folder / "run.json").read_bytes() == first
+    capsys.readouterr()
+    assert main([*run, "--overwrite", "--resume"]) == 0 and (folder / "run.json").read_bytes() != first
+    assert said(capsys)["runs"][0]["folder"] == str(folder)
+    assert not list(folder.parent.glob(".*"))
     state = tmp_path / "out" / "old-man-with-glasses-1" / "state"
     assert (state / "0.pt").is_file()
     assert main([*run, "--seed", "1"]) == 2 and "--resume" in said(capsys)["error"]
@@ -126,6 +132,8 @@ def test_the_best_of_several_and_a_prompt_that_fails(command, tmp_path, capsys):
         (["--prompt", PROMPT, "--format", "gbl"], "glb"),
         (["--prompt", PROMPT, "--format", "vrm"], "skeleton"),
         (["--prompt", PROMPT, "--best-of", "0"], "--best-of"),
+        (["--prompt", PROMPT, "--jobs", "0"], "--jobs"),
+        (["--prompt", PROMPT, "--jobs", "2", "--ray"], "leave --jobs out"),
         (["--prompt", PROMPT, "--method", "fats"], "fast"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "avatar3d"
 LAYERS = (
-    ("structures", "spec", "camera", "rotations", "errors", "runs", "weights"),
+    ("structures", "spec", "camera", "rotations", "errors", "runs", "weights", "workers"),
     ("mesh", "fields", "diffusion"),
     ("body", "render"),
     ("engine", "conditioning", "distill", "motion", "export", "evaluation"),
@@ -49,6 +49,8 @@ DOORS = {
         "avatar3d/nerfstudio_export.py",
         "scripts/benchmark_fields.py",
     },
+    "accelerate": {"avatar3d/distill/processes.py"},
+    "ray": {"avatar3d/workers.py"},
     "peft": {"avatar3d/distill/own.py", "avatar3d/distill/diffusers_door.py"},
 }
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])

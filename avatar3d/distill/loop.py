@@ -1,7 +1,8 @@
 """The loop of score distillation: draw, ask the prior, descend. One stage at a time, exactly resumable.
 
-All draws of a step come from its number. A checkpoint holds the scene, the optimizer and the last state that the
-guard found sane. When the guard finds a fault, the scene goes back there, and rate and guidance are lowered.
+All draws of a step come from its number and, when several processes work together, from that of the process. A
+checkpoint holds the scene, the optimizer and the last state that the guard found sane. When the guard finds a
+fault, the scene goes back there, and rate and guidance are lowered.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from avatar3d.distill.guard import STARTS, Fault, all_finite, look
 from avatar3d.distill.losses import GradientError, descend, vsd_with
 from avatar3d.distill.own import LowRank, low_rank, own_loss
 from avatar3d.distill.prior import Loss, Prior
+from avatar3d.distill.processes import ALONE, Processes
 from avatar3d.distill.scene import DistilledScene, Pictures
 from avatar3d.distill.scene import Shading as ShadingName
 from avatar3d.distill.stage import Look, Stage, at
@@ -67,6 +69,8 @@ class Running:
     rows: int = 64
     """Most pictures that the prior is asked about at once."""
     device: str = "cpu"
+    processes: Processes = ALONE
+    """Those that work on this scene; the checkpoint is the first one's."""
 
 
 @dataclass
@@ -119,21 +123,16 @@ def run_stage(
         groups.append({"params": list(own.parameters), "full": stage.own.rate})
     optimizer = torch.optim.Adam(groups, stage.rate, betas=(0.9, 0.99), eps=1e-15)
     state = _State(scene, optimizer, own)
-    if running.checkpoint is not None and running.checkpoint.exists():
-        state.load(running.checkpoint, stage)
+    saved = running.processes.of_first(lambda: read_checkpoint(running.checkpoint, stage))
+    if saved is not None:
+        state.restore(saved)
     every = max(FEWEST, stage.steps // CHECKS)
     began = time.perf_counter()
     while state.step < stage.steps:
         step, share = state.step, state.step / stage.steps
         for group in optimizer.param_groups:
             group["lr"] = group["full"] * state.slower
-        try:
-            size = _step(scene, timed, prompts, stage, running, step, state.weaker, optimizer, own)
-            fault = None if all_finite(scene) else "not finite"
-        except GradientError:
-            size, fault = math.nan, "not finite"
-        except SurfaceError:
-            size, fault = math.nan, "empty"
+        size, fault = _step(scene, timed, prompts, stage, running, step, state.weaker, optimizer, own)
         state.step += 1
         report = Progress(state.step, stage.steps, time.perf_counter() - began, size)
         if fault or state.step % every == 0 or state.step == stage.steps:
@@ -142,10 +141,11 @@ def run_stage(
                 fault, report.pictures = fault or look(seen.alpha, seen.rgb, share), seen.rgb
             except SurfaceError:
                 fault = "empty"
+            fault = running.processes.agreed(fault)
             if fault is None:
-                if look(seen.alpha, seen.rgb, max(share, STARTS)) is None:
+                if running.processes.agreed(look(seen.alpha, seen.rgb, max(share, STARTS))) is None:
                     state.keep()
-                state.changes.append(_change(state.last_seen, seen.rgb))
+                state.changes.append(float(running.processes.mean(_change(state.last_seen, seen.rgb))))
                 state.last_seen = seen.rgb
             else:
                 report.fault = Fault(fault, state.step)
@@ -153,7 +153,8 @@ def run_stage(
                 state.back()
         if watch is not None:
             watch(report)
-        if running.checkpoint is not None and (state.step % running.save_every == 0 or state.step == stage.steps):
+        at_save = state.step % running.save_every == 0 or state.step == stage.steps
+        if running.checkpoint is not None and running.processes.first and at_save:
             state.save(running.checkpoint, stage)
         if len(state.faults) > running.restarts:
             return Outcome(state.step, time.perf_counter() - began, timed.seconds, state.faults, diverged=True)
@@ -167,13 +168,24 @@ def run_stage(
 def _step(
     scene: DistilledScene, prior: _Timed, prompts: Prompts, stage: Stage, running: Running, step: int,
     weaker: float, optimizer: torch.optim.Optimizer, own: LowRank | None,
-) -> float:  # fmt: skip
-    """One step; returns the size of the prior's direction."""
-    total, size = step_loss(scene, prior, prompts, stage, running, step, weaker, own)
+) -> tuple[float, str | None]:  # fmt: skip
+    """One step; returns the size of the prior's direction, and what went wrong in any process."""
     optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    optimizer.step()
-    return size
+    size, fault = math.nan, None
+    share = replace(stage, batch=running.processes.share(stage.batch))
+    try:
+        total, size = step_loss(scene, prior, prompts, share, running, step, weaker, own)
+        total.backward()
+    except GradientError:
+        fault = "not finite"
+    except SurfaceError:
+        fault = "empty"
+    fault = running.processes.agreed(fault)
+    if fault is None:
+        running.processes.average_gradients([p for group in optimizer.param_groups for p in group["params"]])
+        optimizer.step()
+        fault = None if all_finite(scene) else "not finite"
+    return size, fault
 
 
 def step_loss(
@@ -194,6 +206,7 @@ def step_loss(
     generator = step_generator(running.seed, running.stream, step)
     share = step / stage.steps
     scene.prepare(step, share, generator)
+    generator = running.processes.own_generator(generator, running.seed, running.stream, step)
     cameras, angles, parts = draw_cameras(stage.cameras, share, stage.batch, stage.size, generator)
     cameras = [placed(camera, scene, running.device) for camera in cameras]
     behind = _backgrounds(stage.look, stage.batch, generator).to(running.device)
@@ -253,8 +266,8 @@ def _backgrounds(config: Look, count: int, generator: torch.Generator) -> Float[
     return torch.tensor(GREY).expand(count, 3) if config.background == "grey" else colors
 
 
-def _change(before: Tensor | None, now: Tensor) -> float:
-    return math.inf if before is None else float((now - before).square().mean().sqrt())
+def _change(before: Tensor | None, now: Tensor) -> Float[Tensor, ""]:
+    return now.new_tensor(math.inf) if before is None else (now - before.to(now)).square().mean().sqrt()
 
 
 class _Timed:
@@ -324,22 +337,26 @@ class _State:
         )  # fmt: skip
         os.replace(temporary, path)
 
-    def load(self, path: Path, stage: Stage) -> None:
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-            same = state["stage"] == repr(stage)
-        except Exception as error:  # torch raises many kinds for a damaged file
-            raise CheckpointError(
-                f"{path} is damaged ({type(error).__name__}); delete it to begin again"
-            ) from error
-        if not same:
-            raise CheckpointError(
-                f"{path} belongs to other settings; run with those, or begin again with --overwrite"
-            )
-        self.scene.load_state_dict(state["scene"])
-        for mine, saved in zip(self.own, state["own"], strict=True):
-            mine.copy_(saved)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.good, self.good_optimizer = state["good"], state["good_optimizer"]
-        self.faults = [Fault(kind, step) for kind, step in state["faults"]]
-        self.changes, self.last_seen, self.step = state["changes"], state["last_seen"], state["step"]
+    def restore(self, saved: dict) -> None:
+        """What `read_checkpoint` gives."""
+        self.scene.load_state_dict(saved["scene"])
+        for mine, values in zip(self.own, saved["own"], strict=True):
+            mine.copy_(values)
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.good, self.good_optimizer = saved["good"], saved["good_optimizer"]
+        self.faults = [Fault(kind, step) for kind, step in saved["faults"]]
+        self.changes, self.last_seen, self.step = saved["changes"], saved["last_seen"], saved["step"]
+
+
+def read_checkpoint(path: Path | None, stage: Stage) -> dict | None:
+    """What a stage's checkpoint holds, if there is one. Raises `CheckpointError`."""
+    if path is None or not path.exists():
+        return None
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+        same = saved["stage"] == repr(stage)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise CheckpointError(f"{path} is damaged ({type(error).__name__}); delete it to begin again") from error
+    if not same:
+        raise CheckpointError(f"{path} belongs to other settings; run with those, or begin again with --overwrite")
+    return saved
