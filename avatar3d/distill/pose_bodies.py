@@ -1,0 +1,69 @@
+"""Whose pose a prior with a ControlNet is told: a neutral body in a field's box, or the avatar that is restyled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatar3d.body.pose import relaxed_pose
+from avatar3d.body.shape import shape_body, skin_of
+from avatar3d.distill.avatar_scene import AvatarScene
+from avatar3d.distill.dense_pose import DenseBody, Picture, charts_of, dense_body, dense_pose, region_weights
+from avatar3d.distill.scene import Poses
+from avatar3d.distill.stage import Figure
+from avatar3d.fields.box import bust_bounds
+from avatar3d.spec import AvatarSpec
+from avatar3d.structures import Camera, Skin
+
+SURFACES = ("body", "eye_left", "eye_right")
+KINDS = ("body", "eyes", "top", "bottom", "shoes")
+"""Parts of an avatar that are a body for a dense pose: clothes hide the skin below them, which is not there."""
+HALF_HEIGHT = 0.95
+"""Of a whole person in the box [-1, 1]^3."""
+
+
+def neutral_body(spec: AvatarSpec, figure: Figure) -> DenseBody:
+    """A person's bare body at ease, where cameras of the box [-1, 1]^3 expect it.
+
+    A bust is framed as pictures of the prior that ships are; a whole person stands `HALF_HEIGHT` up and down.
+    """
+    shaped = shape_body(spec)
+    template = shaped.template
+    corners = [template.surface(name) for name in SURFACES]
+    faces = torch.cat([vertex[face] for vertex, _, face in corners])
+    body = dense_body(shaped.vertices, faces, Skin(*skin_of(template)), shaped.skeleton, relaxed_pose())
+    if figure == "bust":
+        bounds = bust_bounds(shaped.skeleton)
+        scale = 0.5 * float(bounds[1, 1] - bounds[0, 1])
+    else:
+        shown = body.vertices[faces.unique()]
+        bounds = torch.stack([shown.amin(0), shown.amax(0)])
+        scale = 0.5 * float(bounds[1, 1] - bounds[0, 1]) / HALF_HEIGHT
+    return replace(body, vertices=(body.vertices - bounds.mean(0)) / scale)
+
+
+def avatar_poses(scene: AvatarScene, picture: Picture) -> Poses:
+    """Pictures of the avatar as the scene last drew it, bare of hair, without what its surface was moved by.
+
+    Raises `dense_pose.DensePoseError` for a skeleton of other joints than VRM requires.
+    """
+    joints, weights = (torch.cat([getattr(p.skin, name) for p in scene.parts]) for name in ("joints", "weights"))
+    rest = torch.cat([part.mesh.vertices for part in scene.parts])
+    skeleton, face_mesh = scene.avatar.skeleton, scene.scene.face_mesh
+    covers = torch.tensor([part.kind in KINDS for part in scene.parts]).to(face_mesh.device)
+    faces = scene.scene.faces[covers[face_mesh]]
+    backs = scene.scene.faces[covers[face_mesh] & scene.scene.two_sided[face_mesh]].flip(1)
+    shares = region_weights(Skin(joints, weights), skeleton)
+    charts = charts_of(rest, shares, skeleton)
+    body = DenseBody(rest, torch.cat([faces, backs]), rest, shares, charts).to(faces.device)
+
+    def poses(cameras: Sequence[Camera], size: int) -> Float[Tensor, "B 3 S S"]:
+        stance = scene.stances[scene.shown]
+        shown = replace(body, vertices=stance.posed(stance.vertices).to(body.rest))
+        return dense_pose(shown, cameras, size, picture)
+
+    return poses
