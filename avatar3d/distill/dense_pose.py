@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from avatar3d.body.pose import Pose, joint_transforms, skin_points
 from avatar3d.errors import InputError
+from avatar3d.mesh.laplacian import cotangents, diffused
+from avatar3d.mesh.normals import weld_by_position
 from avatar3d.render.sight import interpolated, sight
 from avatar3d.structures import Camera, Skeleton, Skin
 
@@ -37,6 +38,10 @@ REGION_PARTS = (
 """Of each region the part in front of its bone (inside, for arms; left, for the head) and the one behind."""
 ENDS = {"UpperArm": "LowerArm", "LowerArm": "Hand", "UpperLeg": "LowerLeg", "LowerLeg": "Foot"}
 NEEDED = ("hips", "head", *REGIONS[2:])
+MIRRORED = (0, 1, *(k ^ 1 for k in range(2, len(REGIONS))))
+"""The region on the other side."""
+EVENED = 0.03
+"""Metres that borders of regions are smoothed over."""
 RAMP = (
     (68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142), (31, 158, 137), (53, 183, 121),
     (109, 205, 89), (180, 222, 44), (253, 231, 37),
@@ -79,17 +84,11 @@ class DenseBody:
         return DenseBody(*(value.to(device) for value in tensors), charts)
 
 
-def dense_body(
-    rest: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], skin: Skin, skeleton: Skeleton, pose: Pose
-) -> DenseBody:
-    """A body at rest, posed. Raises `DensePoseError` for a skeleton that lacks a joint of `NEEDED`."""
-    weights = region_weights(skin, skeleton)
-    posed = skin_points(rest, skin.joints, skin.weights, joint_transforms(skeleton, pose))
-    return DenseBody(posed, faces, rest, weights, charts_of(rest, weights, skeleton))
-
-
 def region_weights(skin: Skin, skeleton: Skeleton) -> Float[Tensor, "V R"]:
-    """What the joints of each region have of each vertex. Joints of no name here go with the joint above them."""
+    """What the joints of each region have of each vertex. Joints of no name here go with the joint above them.
+
+    Raises `DensePoseError` for a skeleton that lacks a joint of `NEEDED`.
+    """
     lacking = [name for name in NEEDED if name not in skeleton.names]
     if lacking:
         raise DensePoseError(
@@ -102,6 +101,20 @@ def region_weights(skin: Skin, skeleton: Skeleton) -> Float[Tensor, "V R"]:
         regions.append(REGIONS.index(name) if name in REGIONS else 0 if parent < 0 else regions[parent])
     index = torch.tensor(regions, device=skin.joints.device)[skin.joints]
     return skin.weights.new_zeros(len(index), len(REGIONS)).scatter_add_(1, index, skin.weights)
+
+
+def evened(
+    weights: Float[Tensor, "V R"], rest: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]
+) -> Float[Tensor, "V R"]:
+    """Smoothed over the surface, texture seams too, since skin weights are fit to be bent and not to be drawn."""
+    used, corners = faces.cpu().unique(return_inverse=True)
+    weld = weld_by_position(rest[used.to(rest.device)]).cpu()
+    first = torch.empty(int(weld.max()) + 1, dtype=torch.long).scatter_(0, weld, used)
+    laplacian, area = cotangents(rest[first].double().cpu().numpy(), weld[corners].numpy())
+    smooth = torch.from_numpy(diffused(weights[first].cpu().numpy(), laplacian, area, EVENED))
+    made = weights.clone()
+    made[used] = smooth[weld].to(weights)
+    return made
 
 
 def charts_of(rest: Float[Tensor, "V 3"], weights: Float[Tensor, "V R"], skeleton: Skeleton) -> Charts:

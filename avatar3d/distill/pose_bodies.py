@@ -9,10 +9,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatar3d.body.pose import relaxed_pose
+from avatar3d.body.pose import joint_transforms, relaxed_pose, skin_points
 from avatar3d.body.shape import shape_body, skin_of
+from avatar3d.body.template import mirror_map
 from avatar3d.distill.avatar_scene import AvatarScene
-from avatar3d.distill.dense_pose import DenseBody, Picture, charts_of, dense_body, dense_pose, region_weights
+from avatar3d.distill.dense_pose import (
+    MIRRORED,
+    DenseBody,
+    Picture,
+    charts_of,
+    dense_pose,
+    evened,
+    region_weights,
+)
 from avatar3d.distill.scene import Poses
 from avatar3d.distill.stage import Figure
 from avatar3d.fields.box import bust_bounds
@@ -35,15 +44,20 @@ def neutral_body(spec: AvatarSpec, figure: Figure) -> DenseBody:
     template = shaped.template
     corners = [template.surface(name) for name in SURFACES]
     faces = torch.cat([vertex[face] for vertex, _, face in corners])
-    body = dense_body(shaped.vertices, faces, Skin(*skin_of(template)), shaped.skeleton, relaxed_pose())
+    rest, skin, skeleton = shaped.vertices, Skin(*skin_of(template)), shaped.skeleton
+    shares = region_weights(skin, skeleton)
+    shares = 0.5 * (shares + shares[mirror_map(template)][:, MIRRORED])
+    shares = evened(shares, rest, faces)
+    posed = skin_points(rest, skin.joints, skin.weights, joint_transforms(skeleton, relaxed_pose()))
     if figure == "bust":
-        bounds = bust_bounds(shaped.skeleton)
+        bounds = bust_bounds(skeleton)
         scale = 0.5 * float(bounds[1, 1] - bounds[0, 1])
     else:
-        shown = body.vertices[faces.unique()]
+        shown = posed[faces.unique()]
         bounds = torch.stack([shown.amin(0), shown.amax(0)])
         scale = 0.5 * float(bounds[1, 1] - bounds[0, 1]) / HALF_HEIGHT
-    return replace(body, vertices=(body.vertices - bounds.mean(0)) / scale)
+    placed = (posed - bounds.mean(0)) / scale
+    return DenseBody(placed, faces, rest, shares, charts_of(rest, shares, skeleton))
 
 
 def avatar_poses(scene: AvatarScene, picture: Picture) -> Poses:
@@ -57,7 +71,7 @@ def avatar_poses(scene: AvatarScene, picture: Picture) -> Poses:
     covers = torch.tensor([part.kind in KINDS for part in scene.parts]).to(face_mesh.device)
     faces = scene.scene.faces[covers[face_mesh]]
     backs = scene.scene.faces[covers[face_mesh] & scene.scene.two_sided[face_mesh]].flip(1)
-    shares = region_weights(Skin(joints, weights), skeleton)
+    shares = evened(region_weights(Skin(joints, weights), skeleton), rest, faces)
     charts = charts_of(rest, shares, skeleton)
     body = DenseBody(rest, torch.cat([faces, backs]), rest, shares, charts).to(faces.device)
 
