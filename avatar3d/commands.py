@@ -244,8 +244,8 @@ class Method:
     lora: str | None = None
     """File or folder of a LoRA for --prior."""
     controlnet: str | None = None
-    """Folder or hub id of a ControlNet for --prior that was made for dense poses (DensePose's 24 parts): it is shown
-    the pose of the avatar, or of an ordinary body in the scene's box."""
+    """Folder or hub id of a ControlNet for --prior that was made for dense poses (DensePose's 24 parts): it is
+    shown the pose of the avatar, or of an ordinary body in the scene's box."""
     pose_picture: Literal["parts", "parts_on_violet", "iuv"] = "parts"
     """What the ControlNet is shown: a color of viridis for each part over black, the same over viridis' violet, or
     part / 24, u, v."""

@@ -268,7 +268,7 @@ def _record(
         "deviations": list(method.deviations),
         "prior": "the prior that ships" if wish.prior is None else wish.prior,
         "controlnet": wish.controlnet,
-        "pose": f"dense pose, {wish.pose_picture}" if prior.takes_poses else "none: the prior has no ControlNet",
+        "pose": _pose(wish, method) if prior.takes_poses else "none: the prior has no ControlNet",
         "generated": True,
         "stages": [
             {
@@ -288,6 +288,12 @@ def _record(
         "seconds": {"stages": round(seconds, 2), "prior": round(inside, 2)},
         "device": wish.device,
     }
+
+
+def _pose(wish: Wish, method: Method) -> str:
+    """What the ControlNet was shown, in words."""
+    whose = {"avatar" if s.scene.kind == "avatar" else s.scene.figure for s in method.stages}
+    return f"dense pose, {wish.pose_picture}, {' and '.join(sorted(whose))}"
 
 
 def _files(scene: DistilledScene, stage: Stage, wish: Wish, folder: Path, report: Report) -> dict:

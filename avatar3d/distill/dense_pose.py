@@ -80,8 +80,10 @@ class DenseBody:
     def to(self, device: torch.device | str) -> DenseBody:
         """The same on another device."""
         charts = Charts(*(value.to(device) for value in vars(self.charts).values()))
-        tensors = (self.vertices, self.faces, self.rest, self.weights)
-        return DenseBody(*(value.to(device) for value in tensors), charts)
+        vertices, faces, rest, weights = (
+            value.to(device) for value in (self.vertices, self.faces, self.rest, self.weights)
+        )
+        return DenseBody(vertices, faces, rest, weights, charts)
 
 
 def region_weights(skin: Skin, skeleton: Skeleton) -> Float[Tensor, "V R"]:
@@ -125,15 +127,14 @@ def charts_of(rest: Float[Tensor, "V 3"], weights: Float[Tensor, "V R"], skeleto
     middle = torch.stack([shoulders[0], *at["head"][1:]])
     frames = [(hips, shoulders - hips, z, x), (middle, y, x, z)]
     for limb in LIMBS:
-        for side, sign in (("left", 1.0), ("right", -1.0)):
-            start = at[f"{side}{limb}"]
-            palm = _palm(at, side)
+        for hand, sign in (("left", 1.0), ("right", -1.0)):
+            start, palm = at[f"{hand}{limb}"], _palm(at, hand)
             if limb == "Hand":
-                along, front = _hand(at, side), -palm
+                along, front = _hand(at, hand), -palm
             elif limb == "Foot":
                 along, front = z, y
             else:
-                along, front = at[f"{side}{ENDS[limb]}"] - start, palm if limb == "LowerArm" else z
+                along, front = at[f"{hand}{ENDS[limb]}"] - start, palm if limb == "LowerArm" else z
             frames.append((start, along, front, sign * torch.linalg.cross(front, along)))
     origin, axis, front, side = (torch.stack(column) for column in zip(*frames, strict=True))
     axis = F.normalize(axis, dim=-1)

@@ -1,4 +1,4 @@
-"""Whose pose a prior with a ControlNet is told: a neutral body in a field's box, or the avatar that is restyled."""
+"""Whose pose a ControlNet is told: a neutral body's in a field's box, or that of the avatar that is restyled."""
 
 from __future__ import annotations
 
