@@ -162,7 +162,7 @@ def test_even_weights_keep_sums_and_cross_seams():
     assert 0.05 < made[5, 0] < made[1, 0] < made[0, 0] < 1
 
 
-def test_other_rigs(body):
+def test_other_rigs():
     shaped = shape_body(AvatarSpec())
     skeleton = shaped.skeleton
     skin = Skin(*skin_of(shaped.template))
