@@ -244,7 +244,11 @@ class Method:
     lora: str | None = None
     """File or folder of a LoRA for --prior."""
     controlnet: str | None = None
-    """A ControlNet for --prior. Refused for now: no scene draws the pictures of poses that it needs."""
+    """Folder or hub id of a ControlNet for --prior that was made for dense poses (DensePose's 24 parts): it is
+    shown the pose of the avatar, or of an ordinary body in the scene's box."""
+    pose_picture: Literal["parts", "parts_on_violet", "iuv"] = "parts"
+    """What the ControlNet is shown: a color of viridis for each part over black, the same over viridis' violet, or
+    part / 24, u, v."""
     still: float = 0.0
     """Stop a stage when its pictures change less than this (0 to 1, for example 0.002); 0 for never."""
 

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +23,32 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from avatar3d.conditioning.model import condition
-from avatar3d.conditioning.prompt import check_prompt, default_model, understand
+from avatar3d.conditioning.prompt import check_prompt, default_model, ordinary, understand
 from avatar3d.delivery import Wanted, deliver
 from avatar3d.distill.avatar_scene import AvatarScene
 from avatar3d.distill.binding import Prompts, encode_prompts
+from avatar3d.distill.dense_pose import dense_pose
 from avatar3d.distill.diffusers_door import load_prior
 from avatar3d.distill.folder import STATE, begin, finish
-from avatar3d.distill.loop import GREY, SIDES, Outcome, Progress, Running, look_around, placed, run_stage
+from avatar3d.distill.loop import (
+    GREY,
+    SIDES,
+    Outcome,
+    Progress,
+    Running,
+    look_around,
+    placed,
+    run_stage,
+    side_cameras,
+)
 from avatar3d.distill.memory import plan
 from avatar3d.distill.pipelines import DiffusersPrior
+from avatar3d.distill.pose_bodies import avatar_poses, neutral_body
 from avatar3d.distill.presets import load
 from avatar3d.distill.prior import Prior, PriorError
 from avatar3d.distill.processes import ALONE, Processes
 from avatar3d.distill.radiance_scene import RadianceScene, new_field, refined
-from avatar3d.distill.scene import DistilledScene
+from avatar3d.distill.scene import DistilledScene, Poses
 from avatar3d.distill.score import likelihood
 from avatar3d.distill.stage import Method, Stage
 from avatar3d.distill.surface_scene import SurfaceScene, surface_from_radiance
@@ -111,6 +124,8 @@ def distill(
                 raise
             stopped = f"stage {n + 1}: {error}"
             break
+        if prior.takes_poses:
+            scene.poses = poses_of(scene, stage, wish)
         outcomes.append(_run(scene, prior, prompts[n], stage, n, wish, place, memory.rows, report, processes))
         if outcomes[-1].diverged:
             break
@@ -163,9 +178,13 @@ def open_prior(wish: Wish) -> DiffusersPrior:
         if not path.is_dir():
             raise PriorError(f"no prior at {path}: restore it from the repository, or name one with --prior")
         return load_prior(path, device=wish.device, encode_person=statements_of)
-    if wish.controlnet is not None:
-        raise DistillError("--controlnet needs pictures of poses, which no scene draws yet: leave it out")
-    return load_prior(wish.prior, device=wish.device, lora=wish.lora, encode_person=statements_of)
+    return load_prior(
+        wish.prior,
+        device=wish.device,
+        lora=wish.lora,
+        controlnet=wish.controlnet,
+        encode_person=statements_of,
+    )
 
 
 def encode_for(stage: Stage, prior: Prior, wish: Wish) -> Prompts:
@@ -196,6 +215,14 @@ def next_scene(before: DistilledScene | None, stage: Stage, wish: Wish, memory: 
     field = refined(before.field, config) if isinstance(before, RadianceScene) else new_field(config, generator)
     behind = Background(generator) if stage.look.background == "network" else None
     return RadianceScene(field, config, stage.penalties.wanted(), behind, memory).to(wish.device)
+
+
+def poses_of(scene: DistilledScene, stage: Stage, wish: Wish) -> Poses:
+    """The dense poses of the avatar itself, or of an ordinary person of whom the prompt is true."""
+    if isinstance(scene, AvatarScene):
+        return avatar_poses(scene, wish.pose_picture)
+    body = neutral_body(ordinary(wish.prompt), stage.scene.figure).to(wish.device)
+    return partial(dense_pose, body, picture=wish.pose_picture)
 
 
 def _avatar_scene(wish: Wish) -> AvatarScene:
@@ -240,7 +267,9 @@ def score(
     """`distill.score.likelihood` of pictures from all sides, over grey."""
     pictures = look_around(scene, stage, device).rgb
     angles = torch.tensor([[azimuth, 0.0] for azimuth in SIDES], device=device)
-    return likelihood(prior, prompts, pictures, angles, rows=rows)
+    cameras = side_cameras(scene, stage, device, stage.size)
+    pose = None if scene.poses is None else scene.poses(cameras, prior.size)
+    return likelihood(prior, prompts, pictures, angles, rows=rows, pose=pose)
 
 
 def strip(pictures: Tensor) -> UInt8[np.ndarray, "H W 3"]:
@@ -261,6 +290,8 @@ def _record(
         "paper": method.paper,
         "deviations": list(method.deviations),
         "prior": "the prior that ships" if wish.prior is None else wish.prior,
+        "controlnet": wish.controlnet,
+        "pose": _pose(wish, method) if prior.takes_poses else "none: the prior has no ControlNet",
         "generated": True,
         "stages": [
             {
@@ -280,6 +311,12 @@ def _record(
         "seconds": {"stages": round(seconds, 2), "prior": round(inside, 2)},
         "device": wish.device,
     }
+
+
+def _pose(wish: Wish, method: Method) -> str:
+    """What the ControlNet was shown, in words."""
+    whose = {"avatar" if s.scene.kind == "avatar" else s.scene.figure for s in method.stages}
+    return f"dense pose, {wish.pose_picture}, {' and '.join(sorted(whose))}"
 
 
 def _files(scene: DistilledScene, stage: Stage, wish: Wish, folder: Path, report: Report) -> dict:

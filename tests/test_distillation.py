@@ -128,6 +128,7 @@ def test_the_best_of_several_and_a_prompt_that_fails(command, tmp_path, capsys):
         (["--prompt", PROMPT, "--prior", "./nowhere"], "nowhere"),
         (["--prompt", PROMPT, "--device", "abacus"], "--device"),
         (["--prompt", PROMPT, "--lora", "x"], "--prior"),
+        (["--prompt", PROMPT, "--controlnet", "x"], "--prior"),
         (["--prompt", PROMPT, "--avatar", "x"], "--method avatar"),
         (["--prompt", PROMPT, "--format", "gbl"], "glb"),
         (["--prompt", PROMPT, "--format", "vrm"], "skeleton"),

@@ -140,6 +140,20 @@ def sample_from(
     return specs
 
 
+def ordinary(prompt: str) -> AvatarSpec:
+    """The most ordinary person of whom a prompt is true: no chance, what the sampler makes of no noise.
+
+    `AvatarSpec()` for a prompt that says nothing about a person.
+    """
+    try:
+        said = understand(prompt).statements
+    except PromptError:
+        return AvatarSpec()
+    model = default_model()
+    silent = torch.zeros(1, vector_size())
+    return spec_from_vector(sample_vectors(condition([said], model.config), silent, model)[0], seed=0)
+
+
 @torch.no_grad()
 def sample_vectors(
     said: Tensor, noise: Tensor, model: TextModel, *, guidance: float = 1.0, step_count: int = 24,

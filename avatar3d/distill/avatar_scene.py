@@ -90,6 +90,8 @@ class AvatarScene(DistilledScene):
         self.solid_two_sided = self.scene.two_sided[self.scene.face_mesh[solid]]
         self.edges = mesh_edges(self.solid_faces, self.weld)
         variants = default_variants(avatar) if variants is None else variants
+        self.shown = 0
+        """Which of the stances was drawn last."""
         self.stances = [_Stance(avatar, self.parts, v, self) for v in (Variant(), *variants)]
 
     def _column(self, values: Sequence[int]) -> Int[Tensor, " V"]:
@@ -119,6 +121,7 @@ class AvatarScene(DistilledScene):
         chance, which = torch.rand(2, generator=generator, device=generator.device).tolist()
         others = len(self.stances) - 1
         chosen = 0 if chance < self.rest_share or not others else 1 + int(which * others)
+        self.shown = chosen
         vertices, normals = self.stances[chosen].moved(self.relief(), self.scene.faces, self.weld)
         attributes = torch.cat([vertices, normals, self.scene.attributes[:, 6:]], 1)
         scene = replace(self.scene, attributes=attributes.detach())
@@ -232,9 +235,13 @@ class _Stance:
         """Posed vertices and unit normals with offsets of the rest shape."""
         vertices = self.vertices + offsets
         normals = self.normals + vertex_normals(vertices, faces, weld) - self.smooth
+        turned = torch.bmm(self.transforms[:, :, :3], normals[:, :, None])[:, :, 0]
+        return self.posed(vertices), F.normalize(turned, dim=-1)
+
+    def posed(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+        """Vertices at rest, under the joints of this stance."""
         T = self.transforms
-        posed = torch.baddbmm(T[:, :, 3:], T[:, :, :3], vertices[:, :, None])[:, :, 0]
-        return posed, F.normalize(torch.bmm(T[:, :, :3], normals[:, :, None])[:, :, 0], dim=-1)
+        return torch.baddbmm(T[:, :, 3:], T[:, :, :3], vertices[:, :, None])[:, :, 0]
 
     def restyled(
         self, offsets: Tensor, faces: Tensor, weld: Tensor

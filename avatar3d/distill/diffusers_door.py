@@ -217,6 +217,9 @@ def _controlnet(source: Path | str, dtype: torch.dtype | None) -> Any:
 
     folder = _folder(source, "config.json")
     with _readable(source):
+        kind = json.loads((folder / "config.json").read_text("utf-8")).get("_class_name")
+        if kind != ControlNetModel.__name__:
+            raise PriorError(f"{source} is no ControlNet (its config.json says {kind}). Name one.")
         return ControlNetModel.from_pretrained(folder, torch_dtype=dtype or torch.float32, use_safetensors=True)
 
 

@@ -213,12 +213,13 @@ def step_loss(
     pictures: Pictures = scene.draw(cameras, behind, _shading(stage.look, share, generator), generator)
     latents = prior.encode(pictures.rgb)
     t = stage.times.schedule()(share, stage.batch, generator).to(latents.device)
-    model = bind(prior, prompts, angles, parts, stage.guidance.perp_neg, rows=running.rows)
+    pose = None if scene.poses is None else scene.poses(cameras, prior.size)
+    model = bind(prior, prompts, angles, parts, stage.guidance.perp_neg, pose, rows=running.rows)
     if own is None:
         loss: Loss = getattr(losses, stage.guidance.loss)
     else:
         angles = angles.to(latents.device)
-        renders = own.bound(text_of_views(prompts, angles, parts), angles)
+        renders = own.bound(text_of_views(prompts, angles, parts), angles, pose)
         loss = vsd_with(renders.predict)
     direction = loss(latents.detach(), t, model, 1 + (stage.guidance.scale - 1) * weaker, generator)
     weights = getattr(schedules, stage.guidance.weight)(*prior.levels(t))
@@ -234,9 +235,14 @@ def step_loss(
 @torch.no_grad()
 def look_around(scene: DistilledScene, stage: Stage, device: str = "cpu", size: int | None = None) -> Pictures:
     """Material colors from front, left, back and right over grey."""
-    cameras = [placed(c, scene, device) for c in fixed_cameras(stage.cameras, SIDES, size or stage.size)]
+    cameras = side_cameras(scene, stage, device, size or stage.size)
     behind = torch.tensor(GREY, device=device).expand(len(cameras), 3)
     return scene.draw(cameras, behind, "albedo", torch.Generator().manual_seed(0))
+
+
+def side_cameras(scene: DistilledScene, stage: Stage, device: str, size: int) -> list[Camera]:
+    """In the scene's world, one for each of `SIDES`."""
+    return [placed(camera, scene, device) for camera in fixed_cameras(stage.cameras, SIDES, size)]
 
 
 def placed(camera: Camera, scene: DistilledScene, device: str) -> Camera:

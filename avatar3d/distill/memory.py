@@ -45,7 +45,9 @@ def plan(limit: float | None, prior: Any, method: Method) -> Plan:
 
     Raises `NotEnoughMemoryError` when a picture at a time and a small renderer do not fit.
     """
-    weights = sum(module_bytes(m) for m in (prior.network.model, prior.vae) if isinstance(m, nn.Module))
+    network = prior.network
+    models = (network.model, getattr(network, "controlnet", None), prior.vae)
+    weights = sum(module_bytes(m) for m in models if isinstance(m, nn.Module))
     scene = (
         max(COPIES * 16 * stage.scene.resolution**3 for stage in method.stages if stage.scene.kind == "voxels")
         if any(stage.scene.kind == "voxels" for stage in method.stages)
@@ -53,7 +55,7 @@ def plan(limit: float | None, prior: Any, method: Method) -> Plan:
     )
     fixed = BASE + weights + scene
     _, height, width = prior.latent
-    row = ROW * height * width * widest(prior.network.model)
+    row = ROW * height * width * widest(network.model)
     rays = max(
         POINT * stage.batch * stage.size**2 * (stage.scene.nodes + stage.scene.importance)
         for stage in method.stages

@@ -84,6 +84,11 @@ class DiffusersPrior:
         """A prior with a hint: see `hint.view_functions`."""
         return isinstance(self.network, UNet) and self.network.hint is not None
 
+    @property
+    def takes_poses(self) -> bool:
+        """A prior with a ControlNet."""
+        return isinstance(self.network, UNet) and self.network.controlnet is not None
+
     def encode_text(self, prompts: Sequence[str]) -> Text:
         """Each prompt is read once. Raises `PriorError` for new prompts after `release_text_encoder`."""
         text = self.reader(prompts)
@@ -295,6 +300,9 @@ def _check_controlnet(controlnet: Any, unet: Any, factor: int) -> None:
     own = 2 ** (len(controlnet.config.conditioning_embedding_out_channels) - 1)
     if own != factor:
         wrong.append(f"pictures {own} times as large as latents, not {factor} times")
+    shown = controlnet.config.get("conditioning_channels", 3)
+    if shown != 3:
+        wrong.append(f"pictures of {shown} channels, not 3")
     if wrong:
         raise PriorError(
             f"The ControlNet was made for another model ({'; '.join(wrong)}); take one for this model."

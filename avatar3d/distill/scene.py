@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from avatar3d.structures import Camera
 
 Shading = Literal["albedo", "lambertian", "textureless"]
+Poses = Callable[[Sequence[Camera], int], Float[Tensor, "B 3 S S"]]
+"""(cameras, S) -> pictures of the pose that they see, S pixels a side."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class DistilledScene(nn.Module):
 
     place: tuple[Float[Tensor, " 3"], float] = (torch.zeros(3), 1.0)
     """Center and scale in the scene's world of the box [-1, 1]^3 that cameras are drawn for."""
+    poses: Poses | None = None
+    """What a ControlNet of the prior is told; None where there is no ControlNet."""
 
     def prepare(self, step: int, share: float, generator: torch.Generator) -> None:
         """Called before a step, with the share of the stage that is done; by default nothing has to be done."""

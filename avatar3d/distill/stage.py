@@ -10,6 +10,7 @@ from avatar3d.distill.schedules import Linear, Ramp, Schedule, SquareRoot, Unifo
 Number = float | tuple[float, float, float, float]
 """A number, or (start, first, last, stop): `first` until the share `start` of the stage is done, on a line to
 `last` at `stop`."""
+Figure = Literal["bust", "whole"]
 SceneKind = Literal["voxels", "hash", "mlp", "planes", "mesh", "avatar"]
 LossName = Literal["sds", "x0", "sjc", "csd", "nfsd", "ism", "sdi", "sds_flow", "ucm", "vsd"]
 WeightName = Literal["uniform", "noise_power", "both_powers", "noise_to_signal", "signal_to_noise"]
@@ -33,6 +34,8 @@ class SceneConfig:
     """Samples along each ray."""
     importance: int = 0
     """More samples where those found something."""
+    figure: Figure = "bust"
+    """What of a person the box holds, for priors that are told the pose."""
 
 
 @dataclass(frozen=True)

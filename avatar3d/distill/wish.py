@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from avatar3d.distill.dense_pose import Picture
 from avatar3d.distill.stage import Method
 from avatar3d.errors import InputError
 
@@ -38,6 +39,7 @@ class Wish:
     device: str = "cpu"
     lora: str | None = None
     controlnet: str | None = None
+    """Folder or hub id of a ControlNet that was made for dense poses."""
     still: float = 0.0
     """Stop a stage when its pictures change less than this."""
     preview_every: int = 50
@@ -48,6 +50,8 @@ class Wish:
     resolution: int = 256
     scored: bool = False
     """Say how well the prior finds that the result shows the prompt (`distill.score`)."""
+    pose_picture: Picture = "parts"
+    """What the ControlNet is shown, see `dense_pose.Picture`."""
 
 
 def adapted(method: Method, wish: Wish) -> Method:
