@@ -57,9 +57,12 @@ class MlpField(nn.Module):
             self.leave.weight.mul_(0.1)
 
     def anneal(self, progress: float) -> None:
-        """Sharpen what is seen, until a third of the training is done (A.2: 5e-2 to 2e-3 in 5k of 15k steps)."""
+        """Sharpen what is seen, until a third of the training is done (A.2: 5e-2 to 2e-3 in 5k of 15k steps).
+
+        What is sharp stays sharp, also when another training begins.
+        """
         c, share = self.config, min(1.0, 3 * progress)
-        self.covariance.fill_(c.blurred + share * (c.sharp - c.blurred))
+        self.covariance.clamp_max_(c.blurred + share * (c.sharp - c.blurred))
 
     def forward(self, points: Float[Tensor, "N 3"]) -> RadianceSample:
         at = to_box(points, self.bounds)
