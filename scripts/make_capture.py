@@ -5,8 +5,8 @@
 
 The folder has PNG pictures with alpha and a `transforms.json` in Blender's axes, which nerfstudio reads as well
 (`nerfstudio-data --eval-mode interval --eval-interval 8` holds out the same views). Lamps are fixed to the world.
-All of the object is in all pictures. Cameras are spread evenly over azimuths and heights, and so are every
-eighth ones of them.
+All of the object is in all pictures. Cameras are spread evenly over azimuths and heights, from below to above,
+and so is every eighth one.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ from avatar3d.render.scene import Scene, compile_scene, labelled
 from avatar3d.spec import AvatarSpec
 from avatar3d.structures import Camera, Part
 
-GOLDEN = 0.6180339887
-PLASTIC = 0.7548776662
-"""Multiples of the one and of the other fill a square evenly (Roberts 2018, R2, with the golden ratio around)."""
+TURN = math.sqrt(2) % 1
+"""Of a circle, from view to view: its multiples are spread evenly, and every eighth of them are as well."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Config:
 def main(config: Config) -> None:
     (spec,) = sample_specs(config.prompt, config.seed)
     scene = bust_scene(spec) if config.shape == "bust" else pose_for_pictures(build_avatar(spec))
-    cameras = around(scene.vertices, config.views, config.size, config.elevation)
+    cameras = around(scene.vertices[scene.faces.unique()], config.views, config.size, config.elevation)
     write_transforms(config.out, cameras, [picture(scene, camera, config.samples) for camera in cameras])
     print(f"{config.views} pictures of {config.size} x {config.size}: {config.out}")
 
@@ -71,9 +70,7 @@ def bust_scene(spec: AvatarSpec) -> Scene:
 def around(points: Float[Tensor, "N 3"], views: int, size: int, elevation: tuple[float, float]) -> list[Camera]:
     """Cameras at one distance, at which each sees all points; elevations in degrees."""
     low, high = map(math.radians, elevation)
-    angles = [
-        (2 * math.pi * (n * GOLDEN % 1), low + (high - low) * ((0.5 + n * PLASTIC) % 1)) for n in range(views)
-    ]
+    angles = [(2 * math.pi * (n * TURN % 1), low + (high - low) * (n + 0.5) / views) for n in range(views)]
     center = 0.5 * (points.amin(0) + points.amax(0))
     nearest = [frame_points(points, a, e, PORTRAIT_FOV, size, size, margin=0.04) for a, e in angles]
     distance = max(float((camera.T_world_camera[:3, 3] - center).norm()) for camera in nearest)
