@@ -32,7 +32,7 @@ from avatar3d.render.radiance import (
     render_radiance,
     render_views,
 )
-from avatar3d.render.radiance_surface import radiance_surface, surface_density
+from avatar3d.render.radiance_surface import best_level, radiance_surface, surface_density
 from avatar3d.render.rays import FieldError, Rays, box_span, camera_rays
 from avatar3d.render.regularize import (
     binary_entropy,
@@ -290,6 +290,20 @@ def test_annealing_turns_on_bands():
     assert float(network.covariance) == pytest.approx(2e-3)
 
 
+def test_what_is_annealed_stays_so_in_another_stage():
+    """Also after it went through a file: a second stage begins with all that the first has learned."""
+    hashed, network = HashField(HashConfig(levels=4)), MlpField(MlpConfig(8, 1))
+    for field in (hashed, network):
+        field.anneal(1.0)
+    again = HashField(HashConfig(levels=4))
+    again.load_state_dict(hashed.state_dict())
+    for field in (hashed, again):
+        field.anneal(0.0)
+        assert field.open.tolist() == [1, 1, 1, 1]
+    network.anneal(0.0)
+    assert float(network.covariance) == pytest.approx(2e-3)
+
+
 def test_a_level_of_the_hash_grid_is_linear_between_vertices():
     field = HashField(HashConfig(levels=2, coarsest=4, finest=64, rows=1 << 12, first=1.0), generator=seeded())
     ends = torch.tensor([[1.0, 2, 3], [2, 2, 3]]) / 4
@@ -444,18 +458,93 @@ def test_light_shares_are_shares():
     assert torch.allclose(weights, torch.tensor([[0.0, 1 - math.exp(-0.5), math.exp(-0.5), 0.0]]))
 
 
+def outline_radius(density, soft, radius=0.6):
+    """Distance from a ball's middle at which rays lose half of their light: bisection of a fine sum."""
+    along = torch.linspace(-2, 2, 20001).double()
+    low, high = 0.0, 1.5
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        depth = radius - torch.hypot(along, torch.tensor(middle).double())
+        share = torch.sigmoid(depth / soft) if soft else (depth > 0).double()
+        low, high = (middle, high) if float(density * share.sum() * 2e-4) > math.log(2) else (low, middle)
+    return low
+
+
 @pytest.mark.parametrize(
-    ("density", "soft", "error"), [(400.0, 0.01, 0.035), (100.0, 0.02, 0.05), (8.0, 0.02, 0.02)]
+    ("density", "soft"),
+    [
+        (8.0, 0.0),
+        (8.0, 0.02),
+        (100.0, 0.0),
+        (400.0, 0.01),
+        (100.0, 0.02),
+        (100.0, 0.05),
+        (20.0, 0.08),
+        (2000.0, 0.03),
+    ],
 )
-def test_the_surface_of_a_soft_ball_is_found(density, soft, error):
-    """It is closed, and near the ball's radius: a dense ball stops light in its soft rim, a little outside."""
+def test_the_surface_of_a_ball_is_where_pictures_show_its_outline(density, soft):
+    """Within 3 %, however soft the ball is and whatever its density; and it is closed."""
     surface = radiance_surface(Ball(0.6, density, soft), resolution=48)
     vertices, faces = extract(surface, BOX, 2 / 40)
-    radii = vertices.norm(dim=-1)
-    assert len(faces) > 500 and abs(float(radii.median()) - 0.6) < error
-    assert float((radii - radii.median()).abs().max()) < 0.01
+    radii, outline = vertices.norm(dim=-1), outline_radius(density, soft)
+    assert len(faces) > 500 and abs(float(radii.median()) - outline) < 0.03 * outline
+    assert float((radii - radii.median()).abs().max()) < 0.03
     edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(1).values
     assert bool((torch.unique(edges, dim=0, return_counts=True)[1] == 2).all())
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Several things at once."""
+
+    parts: tuple
+    bounds: torch.Tensor = BOX
+
+    def __call__(self, points):
+        density = torch.stack([part(points) for part in self.parts]).sum(0)
+        return RadianceSample(density, torch.full_like(points, 0.5))
+
+
+def ball(center, radius, density, soft):
+    return lambda points: density * torch.sigmoid((radius - (points - torch.tensor(center)).norm(dim=-1)) / soft)
+
+
+def rod(radius, density):
+    """Along the y axis."""
+    return lambda points: density * (points[:, [0, 2]].norm(dim=-1) < radius) * (points[:, 1].abs() < 0.9)
+
+
+def plate(thickness, density):
+    """Across the x axis."""
+    return lambda points: density * (points[:, 0].abs() < 0.5 * thickness) * (points[:, 1:].abs().amax(1) < 0.8)
+
+
+SCENES = [
+    (ball((0.0, -0.3, 0.0), 0.5, 60.0, 0.04), rod(0.05, 60.0)),
+    (ball((0.3, 0.0, 0.0), 0.4, 300.0, 0.005), ball((-0.5, 0.0, 0.0), 0.2, 30.0, 0.04)),
+    (ball((0.5, 0.0, 0.0), 0.3, 100.0, 0.03), plate(0.08, 40.0)),
+]
+
+
+@pytest.mark.parametrize("parts", SCENES)
+def test_surfaces_of_scenes_have_the_outlines_of_pictures(parts):
+    """Soft and hard things beside each other, and thin ones: rays that meet the surface are those that pictures
+    show something on."""
+    field, camera = Sum(parts), view(0.8, 64)
+    shown = render_views(field, [camera], 200).alpha[0] > 0.5
+    level, rays = surface_density(field), camera_rays(camera, BOX)[0]
+    t = torch.linspace(2.2, 5.8, 600)
+    points = rays.origins[:, None] + t[:, None] * rays.directions[:, None]
+    inside = (points.abs() < 1).all(-1)
+    met = ((field(points.view(-1, 3)).density.view(inside.shape) > level) & inside).any(1).view(shown.shape)
+    assert float((met & shown).sum() / (met | shown).sum()) > 0.96
+
+
+def test_the_best_level_by_hand():
+    values, wanted = torch.tensor([5.0, 1.0, 2.0, 8.0, 1.0]), torch.tensor([True, False, False, True, True])
+    assert best_level(values, wanted) == 3.5
+    assert best_level(torch.tensor([4.0, 4.0, 0.0]), torch.tensor([True, False, False])) == 2.0
 
 
 def test_distances_near_the_surface_are_lengths():

@@ -57,7 +57,7 @@ class HashField(nn.Module):
         self.register_buffer("bounds", torch.tensor(BOX) if bounds is None else bounds.clone())
         growth = (c.finest / c.coarsest) ** (1 / max(1, c.levels - 1))
         self.cells = [int(c.coarsest * growth**level + 1e-6) for level in range(c.levels)]
-        self.register_buffer("open", torch.ones(c.levels))
+        self.register_buffer("open", torch.zeros(c.levels))
         table = torch.rand(c.levels * c.rows, c.channels, generator=generator)
         self.table = nn.Parameter((2 * table - 1) * 1e-4)
         self.enter = linear(c.levels * c.channels, c.width, generator)
@@ -67,12 +67,13 @@ class HashField(nn.Module):
     def anneal(self, progress: float) -> None:
         """Turn on levels, coarse ones first, until all are on half-way through the training.
 
-        `progress` is the share of the training that is done. Levels are faded in one after the other.
+        `progress` is the share of the training that is done. Levels are faded in one after the other; those that
+        are on stay on, also when another training begins.
         """
         c = self.config
         share = min(1.0, c.first + 2 * progress * (1 - c.first))
         levels = torch.arange(c.levels, device=self.open.device)
-        self.open.copy_((share * c.levels - levels).clamp(0, 1))
+        self.open.copy_(torch.maximum(self.open, (share * c.levels - levels).clamp(0, 1)))
 
     def forward(self, points: Float[Tensor, "N 3"]) -> RadianceSample:
         at = to_box(points, self.bounds)

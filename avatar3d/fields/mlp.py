@@ -58,9 +58,10 @@ class MlpField(nn.Module):
 
     def anneal(self, progress: float) -> None:
         """Sharpen what is seen, until a third of the training is done (A.2: its scale falls evenly from 5e-2 to
-        2e-3 in 5k of 15k steps; here these are variances)."""
+        2e-3 in 5k of 15k steps; here these are variances). What is sharp stays sharp, also in another training.
+        """
         c, share = self.config, min(1.0, 3 * progress)
-        self.covariance.fill_(c.blurred + share * (c.sharp - c.blurred))
+        self.covariance.clamp_max_(c.blurred + share * (c.sharp - c.blurred))
 
     def forward(self, points: Float[Tensor, "N 3"]) -> RadianceSample:
         at = to_box(points, self.bounds)

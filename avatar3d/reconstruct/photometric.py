@@ -252,15 +252,21 @@ def over(rgba: Float[Tensor, "*B 4"], behind: Float[Tensor, "*C 3"]) -> Float[Te
 
 
 @torch.no_grad()
-def view_psnr(field: Trained, pictures: Pictures, view: int, s: Settings, grid: Occupancy) -> float:
-    """PSNR (dB) of the field's picture of a view against the true one, both over `background`."""
+def view_picture(
+    field: Trained, pictures: Pictures, view: int, s: Settings, grid: Occupancy
+) -> Float[Tensor, "H W 3"]:
+    """The field's picture of a view, over `background`."""
     height, width = pictures.pixels.shape[1:3]
     pixel = torch.arange(height * width)
     rays: Rays = pixel_rays(pictures, torch.full_like(pixel, view), pixel)
     rgb, alpha = light_of_rays(field, rays, 2 * s.nodes, grid=grid)
-    behind = torch.tensor(s.background)
-    picture = rgb + (1 - alpha)[:, None] * behind
-    return psnr(picture.view(height, width, 3), over(pictures.pixels[view], behind))
+    return (rgb + (1 - alpha)[:, None] * torch.tensor(s.background)).view(height, width, 3)
+
+
+def view_psnr(field: Trained, pictures: Pictures, view: int, s: Settings, grid: Occupancy) -> float:
+    """PSNR (dB) of `view_picture` against the true one, also over `background`."""
+    truth = over(pictures.pixels[view], torch.tensor(s.background))
+    return psnr(view_picture(field, pictures, view, s, grid), truth)
 
 
 def mean_color_psnr(train: Pictures, test: Pictures, s: Settings) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from avatar3d.camera import orbit
@@ -16,15 +16,15 @@ from avatar3d.fields.triplane import to_box
 from avatar3d.fields.voxels import look_up
 from avatar3d.render.occupancy import BLOCK
 from avatar3d.render.radiance import Views, render_views
-from avatar3d.render.rays import FieldError, camera_rays
+from avatar3d.render.rays import FieldError
 from avatar3d.structures import PART_KINDS, FieldSample
 
 VIEWS, VIEW_SIZE = 12, 48
 ELEVATIONS = (-0.5, 0.1, 0.7)
 FEWEST = 24
 """Rays that have to lose half of their light."""
-SAFE = 0.5
-"""Half of all rays lose their light in less than the median density: at that level surfaces would have holes."""
+DARK = 1e-5
+"""Share of a ray's light below which nothing shows."""
 FAINT = 1e-4
 """Density that counts as none, in logarithms."""
 NEAR = 2.0
@@ -33,50 +33,52 @@ NEAR = 2.0
 
 @torch.no_grad()
 def surface_density(field: RadianceField) -> float:
-    """The density at which pictures show a surface: `SAFE` times the median over rays, from all around, of the
-    density where half of a ray's light is gone.
+    """The density at which a surface has the outlines that pictures have.
+
+    A ray meets the surface of a level when the field is as dense somewhere on it; in a picture there is something
+    when the ray loses half of its light. The level is that at which the fewest rays, from all around, differ.
 
     Raises `FieldError` when nearly no ray loses half of its light.
     """
     low, high = field.bounds
     center, radius = 0.5 * (low + high), 0.5 * float((high - low).norm())
     fov = math.radians(40)
-    cameras = [
-        orbit(
-            center,
-            radius / math.sin(fov / 2),
-            2 * math.pi * n / VIEWS,
-            ELEVATIONS[n % 3],
-            fov,
-            VIEW_SIZE,
-            VIEW_SIZE,
-        )
-        for n in range(VIEWS)
-    ]
-    found = []
-    for camera in cameras:
+    most, stops = [], []
+    for n in range(VIEWS):
+        azimuth, elevation = 2 * math.pi * n / VIEWS, ELEVATIONS[n % 3]
+        camera = orbit(center, radius / math.sin(fov / 2), azimuth, elevation, fov, VIEW_SIZE, VIEW_SIZE)
         views = render_views(field, [camera], nodes=96, importance=48, background=(0.0, 0.0, 0.0))
-        t, stops = median_light(views)
-        found.append(field(camera_rays(camera, field.bounds)[0].at(t)[stops]).density)
-    density = torch.cat(found)
-    if len(density) < FEWEST:
+        most.append(most_dense(views))
+        stops.append(views.alpha.flatten() > 0.5)
+    found = torch.cat(stops)
+    if int(found.sum()) < FEWEST:
         raise FieldError(
-            f"only {len(density)} of {VIEWS * VIEW_SIZE**2} rays lose half of their light in this field: it is "
+            f"only {int(found.sum())} of {len(found)} rays lose half of their light in this field: it is "
             "empty or a thin fog and has no surface. Train it longer, or with a smaller weight of opacity"
         )
-    return SAFE * float(density.median())
+    return best_level(torch.cat(most), found)
 
 
-def median_light(views: Views) -> tuple[Float[Tensor, " N"], Tensor]:
-    """t at which each ray has lost half of its light, and which rays do."""
+def most_dense(views: Views) -> Float[Tensor, " N"]:
+    """The largest density on each ray, as far as its light goes: from what the bins stop (NeRF, equation 3)."""
     weights, edges = views.weights.flatten(0, 2), views.edges.flatten(0, 2)
-    total = weights.cumsum(1)
-    stops = total[:, -1] > 0.5
-    bin_ = (total < 0.5).sum(1).clamp_max(weights.shape[1] - 1)[:, None]
-    before = (total - weights).gather(1, bin_)
-    part = ((0.5 - before) / weights.gather(1, bin_).clamp_min(1e-9)).clamp(0, 1)
-    begin, end = edges.gather(1, bin_), edges.gather(1, bin_ + 1)
-    return (begin + part * (end - begin))[:, 0], stops
+    left = (1 - torch.nn.functional.pad(weights.cumsum(1), (1, 0))).clamp_min(DARK)
+    depth = left[:, :-1].log() - left[:, 1:].log()
+    return (depth / edges.diff(dim=1).clamp_min(1e-9)).amax(1)
+
+
+def best_level(values: Float[Tensor, " N"], wanted: Bool[Tensor, " N"]) -> float:
+    """The level that the fewest values are on the wrong side of: those `wanted` should be above it.
+
+    It is in the middle between the values next to it.
+    """
+    values, order = values.sort()
+    below = torch.nn.functional.pad(wanted[order].cumsum(0), (1, 0))
+    above = torch.nn.functional.pad((~wanted[order]).flip(0).cumsum(0), (1, 0)).flip(0)
+    wrong = (below + above)[1:-1]
+    wrong = torch.where(values[1:] > values[:-1], wrong, len(values))
+    n = int(wrong.argmin())
+    return 0.5 * float(values[n] + values[n + 1])
 
 
 @dataclass(frozen=True)
