@@ -10,34 +10,28 @@ until then. Several processes may work on one run: the first one writes all file
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
 from avatar3d.conditioning.model import condition
 from avatar3d.conditioning.prompt import check_prompt, default_model, ordinary, understand
-from avatar3d.delivery import Wanted, deliver
 from avatar3d.distill.avatar_scene import AvatarScene
 from avatar3d.distill.binding import Prompts, encode_prompts
 from avatar3d.distill.dense_pose import dense_pose
 from avatar3d.distill.diffusers_door import load_prior
 from avatar3d.distill.folder import STATE, begin, finish
 from avatar3d.distill.loop import (
-    GREY,
     SIDES,
     Outcome,
     Progress,
     Running,
     look_around,
-    placed,
     run_stage,
     side_cameras,
 )
@@ -53,32 +47,19 @@ from avatar3d.distill.score import likelihood
 from avatar3d.distill.stage import Method, Stage
 from avatar3d.distill.surface_scene import SurfaceScene, surface_from_radiance
 from avatar3d.distill.wish import DistillError, Wish, adapted
+from avatar3d.distilled import PREVIEW, Report, scene_files, strip
 from avatar3d.engine.build import build_avatar
 from avatar3d.errors import InputError
-from avatar3d.export.licences import licence_record
-from avatar3d.export.mesh_formats import write_obj, write_ply, write_stl
-from avatar3d.export.static_glb import write_static_glb
 from avatar3d.fields.background import Background
 from avatar3d.fields.box import bust_bounds
-from avatar3d.mesh.textured import Meshing, TexturedMesh, textured_mesh
-from avatar3d.pictures import pose_for_pictures, thumbnail, write_preview, write_turntable
-from avatar3d.render.clips import write_mp4
-from avatar3d.render.images import to_bytes, write_png
-from avatar3d.render.radiance_surface import radiance_surface, surface_density
+from avatar3d.render.images import write_png
+from avatar3d.render.radiance_surface import surface_density
 from avatar3d.runs import passport, peak_memory_mb, run_folder
 from avatar3d.source import open_avatar
-from avatar3d.structures import Avatar, Mesh, Part, Skeleton, Skin
 from avatar3d.weights import weights_path
 
-Report = Callable[[str, int, int], None]
-"""Called with a stage's name, the steps done and the steps in all."""
-PREVIEW = "preview.png"
-PREVIEW_SIZE = 192
-FILM_NODES = 96
 SAVE_EVERY = 100
 """Steps between two checkpoints, at most."""
-BUST_UNIT = 0.185
-"""Metres of one unit of a scene that the prior that ships makes: half the height of a bust's box."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +119,7 @@ def distill(
         record["processes"] = processes.count
         if wish.scored:
             record["score"] = score(scene, prior, prompts[last], stage, wish.device, memory.rows)
-        record |= _files(scene, stage, wish, place, report)
+        record |= scene_files(scene, stage, wish, place, report)
         record["seconds"]["whole"] = round(time.perf_counter() - began, 2)
         record |= {"folder": str(folder), "peak_memory_mb": peak_memory_mb(), **passport()}
         record["files"] = {f.name: f.stat().st_size for f in sorted(place.iterdir()) if f.is_file()}
@@ -272,11 +253,6 @@ def score(
     return likelihood(prior, prompts, pictures, angles, rows=rows, pose=pose)
 
 
-def strip(pictures: Tensor) -> UInt8[np.ndarray, "H W 3"]:
-    """(B, 3, S, S) pictures side by side."""
-    return to_bytes(torch.cat(list(pictures.detach().cpu().permute(0, 2, 3, 1)), dim=1))
-
-
 def _record(
     wish: Wish, method: Method, prior: DiffusersPrior, outcomes: Sequence[Outcome], seconds: float
 ) -> dict:
@@ -317,91 +293,3 @@ def _pose(wish: Wish, method: Method) -> str:
     """What the ControlNet was shown, in words."""
     whose = {"avatar" if s.scene.kind == "avatar" else s.scene.figure for s in method.stages}
     return f"dense pose, {wish.pose_picture}, {' and '.join(sorted(whose))}"
-
-
-def _files(scene: DistilledScene, stage: Stage, wish: Wish, folder: Path, report: Report) -> dict:
-    """Mesh or avatar, film, preview; what run.json says of them."""
-    scene.requires_grad_(False)
-    if isinstance(scene, AvatarScene):
-        return _avatar_files(scene.to_avatar(), wish, folder, report)
-    scale = BUST_UNIT if wish.prior is None else 1.0
-    said: dict = {}
-    try:
-        report("mesh", 0, 1)
-        made = _meshed(scene, wish)
-        said["mesh"] = {
-            "triangles": len(made.mesh.faces), "closed": made.closed, "seam_error": round(made.seam_error, 4)
-        }  # fmt: skip
-        meant = {
-            "generated": True,
-            "generator": "avatar3d",
-            "prompt": wish.prompt,
-            "prior": wish.prior or "avatar3d",
-        }
-        write_meshes(replace(made.mesh, vertices=scale * made.mesh.vertices), wish.formats, folder, meant)
-    except InputError as error:
-        said["mesh"] = {"fault": str(error)}
-    write_png(strip(look_around(scene, stage, wish.device, PREVIEW_SIZE).rgb), folder / PREVIEW)
-    if wish.frames:
-        write_mp4(folder / "turntable.mp4", _film(scene, stage, wish, report), fps=max(12.0, wish.frames / 3))
-    return said
-
-
-def _meshed(scene: DistilledScene, wish: Wish) -> TexturedMesh:
-    if isinstance(scene, SurfaceScene):
-        return scene.textured(Meshing(triangles=wish.triangles, texture=wish.texture))
-    assert isinstance(scene, RadianceScene)
-    low, high = scene.field.bounds
-    cell = float((high - low).max()) / 128
-    return textured_mesh(
-        radiance_surface(scene.field), scene.field.bounds, Meshing(cell, wish.triangles, wish.texture)
-    )
-
-
-def write_meshes(mesh: Mesh, formats: Sequence[str], folder: Path, record: dict) -> None:
-    """`object.glb` and the other formats that are wanted, with a record (JSON values) of where it comes from."""
-    writers = {"obj": write_obj, "ply": write_ply, "stl": write_stl}
-    for form in formats:
-        if form == "glb":
-            write_static_glb({"object": mesh}, folder / "object.glb", record)
-        else:
-            writers[form](_unrigged(mesh), folder / f"object.{form}", record)
-
-
-def _unrigged(mesh: Mesh) -> Avatar:
-    """A mesh as something with one joint that never moves, as the writers of posed surfaces want it."""
-    count = len(mesh.vertices)
-    weights = mesh.vertices.new_zeros(count, 4)
-    weights[:, 0] = 1
-    skin = Skin(torch.zeros(count, 4, dtype=torch.long), weights)
-    return Avatar(None, Skeleton(("root",), (-1,), torch.zeros(1, 3)), (Part("object", "body", mesh, skin),))
-
-
-def _film(scene: DistilledScene, stage: Stage, wish: Wish, report: Report) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    from avatar3d.distill.cameras import fixed_cameras
-
-    generator = torch.Generator().manual_seed(0)
-    if isinstance(scene, RadianceScene):
-        scene.config = replace(scene.config, nodes=FILM_NODES)
-    behind = torch.tensor([GREY], device=wish.device)
-    for n in range(wish.frames):
-        (camera,) = fixed_cameras(stage.cameras, [2 * math.pi * n / wish.frames], wish.resolution)
-        camera = placed(camera, scene, wish.device)
-        with torch.no_grad():
-            picture = scene.draw([camera], behind, "albedo", generator).rgb[0]
-        report("turntable", n + 1, wish.frames)
-        yield to_bytes(picture.permute(1, 2, 0).cpu())
-
-
-def _avatar_files(avatar: Avatar, wish: Wish, folder: Path, report: Report) -> dict:
-    """The restyled avatar as `generate` delivers avatars."""
-    posed = pose_for_pictures(avatar)
-    licences = licence_record(avatar, wish.prompt, None, ())
-    platforms = deliver(avatar, folder, Wanted(wish.formats), licences, lambda: thumbnail(avatar, posed))
-    write_preview(avatar, posed, folder / PREVIEW, 2 * PREVIEW_SIZE)
-    if wish.frames:
-        write_turntable(
-            posed, avatar, folder / "turntable.mp4", wish.frames, wish.resolution, "bust",
-            lambda done, total: report("turntable", done, total),
-        )  # fmt: skip
-    return {"licences": licences, "report": platforms}

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatar3d.distillation import write_meshes
+from avatar3d.distilled import write_meshes
 from avatar3d.errors import InputError
 from avatar3d.fields.radiance import RadianceField, RadianceSample
 from avatar3d.mesh.textured import Meshing, textured_mesh

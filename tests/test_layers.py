@@ -19,6 +19,7 @@ LAYERS = (
     ("source", "delivery"),
     ("reconstruct",),
     ("cascade",),
+    ("distilled",),
     ("distillation",),
     ("trials",),
     ("nerfstudio_model", "nerfstudio_export"),
