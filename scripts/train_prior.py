@@ -3,6 +3,7 @@ view.
 
     python scripts/make_views.py --out outputs/views
     python scripts/train_prior.py --data outputs/views --out outputs/prior
+    python scripts/train_prior.py --data outputs/views --out outputs/prior --part gains
     cp -r outputs/prior/prior assets/weights/
 
 The network is diffusers' `UNet2DConditionModel` without cross-attention: what is said (a vector of statements,
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -31,7 +33,11 @@ from avatar3d.cascade.training import Schedule, train
 from avatar3d.conditioning.model import condition
 from avatar3d.conditioning.prompt import default_model
 from avatar3d.diffusion.draws import step_generator
-from avatar3d.distill.hint import Hint, fit, load_hint, save_hint
+from avatar3d.distill.diffusers_door import load_prior
+from avatar3d.distill.hint import Hint, fit, fit_gains, load_hint, save_hint
+from avatar3d.distill.pipelines import DiffusersPrior
+from avatar3d.distill.prior import Text, add_noise, clean_from, noise_from
+from avatar3d.distillation import statements_of
 from avatar3d.engine.captions import choose
 from avatar3d.engine.statements import statements
 from avatar3d.render.meshes import BACKDROP
@@ -51,6 +57,8 @@ class Config:
     channels: tuple[int, ...] = (96, 160, 224)
     unsaid: float = 0.12
     """Share of pictures of which nothing is said."""
+    part: Literal["network", "gains"] = "network"
+    """"gains" fits those of the hint to a trained network, in a minute."""
     lit: float = 0.25
     """Share of pictures in light; the others show material colors."""
     held_out: int = 4
@@ -67,6 +75,8 @@ def main(config: Config) -> None:
     shards = sorted(config.data.glob("*.safetensors"))[: -config.held_out or None]
     data = {name: torch.cat(column) for name, column in read(shards).items()}
     print(f"{len(data['true'])} people in {data['angles'].shape[1]} views", flush=True)
+    if config.part == "gains":
+        return add_gains(data, config)
     torch.manual_seed(config.seed)
     model = build(config).to(config.device)
     hint = prepare_hint(data, config).to(next(model.parameters()))
@@ -101,6 +111,36 @@ def main(config: Config) -> None:
 
     config.out.mkdir(parents=True, exist_ok=True)
     train(model, loss, config.schedule, config.out, "avatar3d.prior", after)
+
+
+@torch.no_grad()
+def add_gains(data: dict[str, Tensor], config: Config, count: int = 256, times: int = 11) -> None:
+    """Fit the gains of the hint on people of the training set, and write them beside the network."""
+    path = config.out / "prior" / "hint.safetensors"
+    hint = replace(load_hint(path), gains=None)
+    save_hint(hint, path)
+    prior = load_prior(config.out / "prior", encode_person=statements_of)
+    generator, numbers = step_generator(config.seed, STREAM, 0), np.random.default_rng((config.seed, STREAM, 1))
+    pictures, angles, true = batch(data, replace(config, batch=count), generator)
+    facts = condition([list(choose(row, numbers).values()) for row in true.numpy()], default_model().config)
+    clean, text, missing = prior.encode(pictures), Text(pooled=facts), []
+    for level in torch.linspace(0, 1, times):
+        t = level.expand(count)
+        alpha, sigma = prior.levels(t)
+        noisy = add_noise(clean, torch.randn(clean.shape, generator=generator), alpha, sigma)
+        found = [cleaned(prior, noisy[k], t[k], text.rows(k), angles[k]) for k in torch.arange(count).split(32)]
+        missing.append(pixel_shuffle(clean - torch.cat(found), FOLD))
+    gains = fit_gains(torch.stack(missing), hint.beyond(facts, angles, 64))
+    save_hint(replace(hint, gains=gains), path)
+    print("gains", [round(float(g), 3) for g in gains])
+
+
+def cleaned(prior: DiffusersPrior, noisy: Tensor, t: Tensor, text: Text, angles: Tensor) -> Tensor:
+    """The clean pictures that a prior sees in noisy ones."""
+    levels = prior.levels(t)
+    return clean_from(
+        noise_from(prior.predict(noisy, t, text, angles), prior.answer, noisy, *levels), noisy, *levels
+    )
 
 
 def build(config: Config) -> UNet2DConditionModel:

@@ -259,7 +259,7 @@ stages:
 
 def test_the_command_tells_the_pose(pipeline, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(loop, "look", lambda *_: None)
-    monkeypatch.setattr(distillation, "_files", lambda *_: {})
+    monkeypatch.setattr(distillation, "scene_files", lambda *_: {})
     seen = []
     own = distillation.dense_pose
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from read_glb import read_glb
 
-from avatar3d import distillation
+from avatar3d import distillation, distilled
 from avatar3d.cli import main
 from avatar3d.distill import loop
 from avatar3d.distill.binding import encode_prompts
@@ -81,7 +81,7 @@ def test_files_resume_and_errors_of_folders(command, tmp_path, capsys, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(distillation, "_files", no_files)
+        patch.setattr(distillation, "scene_files", no_files)
         assert main([*run, "--seed", "1"]) == 130 and "--resume" in capsys.readouterr().err
         assert main([*run, "--overwrite"]) == 130 and (folder / "run.json").read_bytes() == first
     capsys.readouterr()
@@ -98,7 +98,7 @@ def test_a_field_without_surface_is_reported_and_kept(command, tmp_path, capsys,
     def no_surface(*_):
         raise distillation.InputError("there is no surface")
 
-    monkeypatch.setattr(distillation, "_meshed", no_surface)
+    monkeypatch.setattr(distilled, "_meshed", no_surface)
     assert main([*command, "--prompt", PROMPT]) == 0
     (record,) = said(capsys)["runs"]
     assert record["mesh"] == {"fault": "there is no surface"}

@@ -49,6 +49,7 @@ DOORS = {
         "avatar3d/nerfstudio_model.py",
         "avatar3d/nerfstudio_export.py",
         "scripts/benchmark_fields.py",
+        "scripts/nerfstudio_peer.py",
     },
     "accelerate": {"avatar3d/distill/processes.py"},
     "ray": {"avatar3d/workers.py"},

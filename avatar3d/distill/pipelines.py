@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from avatar3d.distill.networks import ANGLES, MATRIX, SD3, Flux, Network, UNet, resized
-from avatar3d.distill.prior import Answer, PriorError, Text
+from avatar3d.distill.prior import Answer, PriorError, Text, moved
 from avatar3d.distill.text_encoders import (
     CLIP_TOKENS,
     LONG,
@@ -133,7 +133,14 @@ class DiffusersPrior:
         """The answer in the dtype of `noisy`; a variance that the model learned is left out."""
         told = Text(*(None if part is None else part.to(self.dtype) for part in (text.tokens, text.pooled)))
         answer = self.network(noisy.to(self.dtype), self.schedule.steps(t), told, angles, pose)
-        return answer[:, : noisy.shape[1]].to(noisy.dtype)
+        answer = answer[:, : noisy.shape[1]].to(noisy.dtype)
+        hint = self.network.hint if isinstance(self.network, UNet) else None
+        if hint is None or hint.gains is None:
+            return answer
+        assert text.pooled is not None and angles is not None
+        hint = hint.to(noisy)
+        more = hint.gain(t).view(-1, 1, 1, 1) * hint.beyond(text.pooled.to(noisy), angles.to(noisy), self.size)
+        return moved(answer, self.answer, pixel_unshuffle(more, self.fold), *self.levels(t))
 
 
 def assemble(

@@ -144,6 +144,23 @@ def clean_from(
     return (noisy - s * noise) / a.clamp_min(1e-6)
 
 
+def moved(
+    answer: Float[Tensor, "B C h w"],
+    kind: Answer,
+    more: Float[Tensor, "B C h w"],
+    alpha: Float[Tensor, " B"],
+    sigma: Float[Tensor, " B"],
+) -> Float[Tensor, "B C h w"]:
+    """The answer about the same noisy picture whose clean picture has `more`: the noise has alpha / sigma less."""
+    a, s = (level.to(answer).view(-1, 1, 1, 1) for level in (alpha, sigma))
+    s = s.clamp_min(1e-6)
+    if kind == "noise":
+        return answer - a / s * more
+    if kind == "velocity":
+        return answer - (a * a / s + s) * more
+    return answer + more if kind == "clean" else answer - (a / s + 1) * more
+
+
 def add_noise(
     clean: Float[Tensor, "B C h w"], noise: Float[Tensor, "B C h w"], alpha: Tensor, sigma: Tensor
 ) -> Float[Tensor, "B C h w"]:
