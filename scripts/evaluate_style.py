@@ -3,8 +3,8 @@
     python scripts/evaluate_style.py --out outputs/style_eval        # five prompts, some minutes each
 
 For each prompt: whether skeleton, face shapes and texture coordinates are the same to the bit in the file that
-came out, and weights to rounding; what the Khronos validator says of it (needs node and `make setup`); the share of
-the prompt that the judge sees, before and after; who it still looks like: the place of the avatar among `others`
+came out, and weights to rounding; what the Khronos validator says of it (needs node and `make setup`); the share
+of the prompt that the judge sees, before and after; who it looks like: the place of the avatar among `others`
 people and itself, by the judge's features of the face without its colors (1 is the best; a stranger's would be the
 middle); and how far off a network finds the azimuth of twelve views, before and after. Writes report.json, and
 sheet.png: the avatar and its styles in three views each.
