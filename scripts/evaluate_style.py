@@ -64,6 +64,8 @@ class Config:
     out: Path = Path("outputs/style_eval")
     method: str = "avatar"
     steps: float = 1.0
+    negative: str | None = PERSON
+    """Lead away from this, the avatar as it is, instead of from nothing."""
     seed: int = 1
     others: int = 40
     """People among whom the avatar has to be recognised."""
@@ -86,7 +88,15 @@ def main(config: Config) -> None:
     own = face_features(judge, turn[:1])
     tiles, rows = [strip(turn)], []
     for prompt in STYLES[config.first : config.first + config.count]:
-        wish = Wish(prompt, config.method, avatar=source, seed=config.seed, steps=config.steps, frames=0)
+        wish = Wish(
+            prompt,
+            config.method,
+            avatar=source,
+            seed=config.seed,
+            steps=config.steps,
+            frames=0,
+            negative=config.negative,
+        )
         record = distill(wish, config.out, True, False, lambda *_: None)
         made = Path(record["folder"]) / "avatar.glb"
         after = read_avatar(made)

@@ -197,3 +197,17 @@ def test_views_mix_smoothly_and_away_prompts_follow_the_azimuth():
     assert float(noises.empty.abs().max()) == 0
     weights = torch.stack([weight for weight, _ in noises.away])
     assert float(weights[0, 1]) > 0 and float(weights[:, 2].sum()) > 0
+
+
+def test_what_is_said_is_seen_from_the_camera_and_nothing_from_nowhere():
+    class Recorded(BallPrior):
+        views_unknown = True
+
+        def predict(self, noisy, t, text, angles=None, pose=None):
+            self.told = [(bool(p), bool(torch.isnan(a).any())) for p, a in zip(text.pooled, angles, strict=True)]
+            return super().predict(noisy, t, text)
+
+    prior = Recorded()
+    model = bind(prior, encode_prompts(prior, "a ball", "a cube"), torch.zeros(2, 2))
+    model.predict(torch.zeros(2, 3, SIZE, SIZE), torch.full((2,), 0.5))
+    assert prior.told == [(True, False)] * 2 + [(False, True)] * 2 + [(True, False)] * 2

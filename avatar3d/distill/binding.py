@@ -51,8 +51,8 @@ def bind(
     """The prior for one batch: all that is asked about a noisy batch is asked in calls of at most `rows` rows.
 
     Between views prompts are mixed smoothly. A prior that sees views and knows what an unknown one is, is told
-    none without the prompt, so that guidance leads to the view too. With `perp_neg` other views are prompts to get
-    away from.
+    none when it is told nothing, so that guidance leads to the view too; a negative prompt is seen from the
+    camera. With `perp_neg` other views are prompts to get away from.
     """
     count = len(angles)
     device = prior.device
@@ -78,7 +78,7 @@ def bind(
             own_rows = index % count
             seen = angles[own_rows] if prior.sees_views else None
             if seen is not None and prior.views_unknown:
-                seen = torch.where((index >= count)[:, None], torch.nan, seen)
+                seen = torch.where((index // count == 1)[:, None], torch.nan, seen)
             shown = None if pose is None else pose[own_rows]
             answer = prior.predict(noisy[own_rows], t[own_rows], told.rows(index), seen, shown)
             return noise_from(answer, prior.answer, noisy[own_rows], alpha[own_rows], sigma[own_rows])

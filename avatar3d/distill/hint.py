@@ -111,8 +111,8 @@ def fit(
 
 
 def fit_gains(missing: Float[Tensor, "T B 3 Z Z"], beyond: Float[Tensor, "B 3 Z Z"]) -> Float[Tensor, " T"]:
-    """For each of T times the factor of `beyond` that comes nearest to what B clean pictures have beyond those that
-    the network makes of their noisy ones; none is below 0."""
+    """For each of T times the factor of `beyond` that comes nearest to what B clean pictures have beyond those
+    that the network makes of their noisy ones; none is below 0."""
     return ((missing * beyond).sum((1, 2, 3, 4)) / beyond.square().sum().clamp_min(1e-9)).clamp_min(0)
 
 
