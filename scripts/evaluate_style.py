@@ -64,8 +64,6 @@ class Config:
     out: Path = Path("outputs/style_eval")
     method: str = "avatar"
     steps: float = 1.0
-    negative: str | None = PERSON
-    """Lead away from this, the avatar as it is, instead of from nothing."""
     seed: int = 1
     others: int = 40
     """People among whom the avatar has to be recognised."""
@@ -95,7 +93,6 @@ def main(config: Config) -> None:
             seed=config.seed,
             steps=config.steps,
             frames=0,
-            negative=config.negative,
         )
         record = distill(wish, config.out, True, False, lambda *_: None)
         made = Path(record["folder"]) / "avatar.glb"
