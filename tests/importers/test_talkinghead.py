@@ -41,10 +41,11 @@ def test_stands_upright_with_hanging_arms(performance):
 
 
 def test_raises_a_hand(performance):
-    standing, raised = (performance[when] for when in ("standing", "handUp"))
+    """The left one alone; the other idles, how far depends on how many frames the browser gets to draw."""
+    raised = performance["handUp"]
     assert raised["LeftHand"][1] > raised["LeftArm"][1]
     assert raised["LeftHand"][2] > 0.1
-    assert abs(raised["RightHand"][1] - standing["RightHand"][1]) < 0.05
+    assert raised["RightHand"][1] < raised["RightArm"][1] - 0.2
 
 
 def test_visemes_reach_all_that_they_move(performance):
