@@ -49,6 +49,7 @@ def report(job: dict) -> dict:
         "places": [_to_gltf(armatures[0].matrix_world @ bone.head_local) for bone in bones],
         "meshes": {o.data.name: _mesh(o) for o in meshes},
         "animations": _animations(armatures),
+        "objects": [_object(o) for o in bpy.data.objects if o.type == "MESH" and not _skinned(o)],
         "posed": [],
         "played": [],
     }
@@ -100,6 +101,20 @@ def _mesh(o: bpy.types.Object) -> dict:
         "weights": [k.value for k in keys][1:],
         "material": o.data.materials[0].name if o.data.materials else None,
         "groups": len(o.vertex_groups),
+    }
+
+
+def _object(o: bpy.types.Object) -> dict:
+    """A mesh that stands still: corners of its bounds in Blender's world, textures, and whether it is colored."""
+    places = [o.matrix_world @ v.co for v in o.data.vertices]
+    nodes = [node for m in o.data.materials if m and m.use_nodes for node in m.node_tree.nodes]
+    images = [node.image for node in nodes if node.type == "TEX_IMAGE" and node.image]
+    return {
+        "triangles": sum(len(p.vertices) - 2 for p in o.data.polygons),
+        "low": [min(p[k] for p in places) for k in range(3)],
+        "high": [max(p[k] for p in places) for k in range(3)],
+        "textures": [list(image.size) for image in images if image.has_data or image.pixels],
+        "colors": len(o.data.color_attributes),
     }
 
 
