@@ -47,7 +47,7 @@ def distill(command: Distill) -> int:
         command.prompt or "", method.method, method.prior, command.seed, method.negative, method.avatar,
         method.steps, method.size, memory, device, method.lora, method.controlnet, method.still,
         command.preview_every, formats, made.triangles, made.texture, made.frames, made.resolution,
-        pose_picture=method.pose_picture,
+        pose_picture=method.pose_picture, source=method.source,
     )  # fmt: skip
     prompts = [wish.prompt] if command.prompts is None else trials.read_prompts(command.prompts)
     seeds = range(command.seed, command.seed + command.best_of)

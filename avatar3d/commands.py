@@ -233,6 +233,9 @@ class Method:
     """What is not wanted, in words, instead of the method's own."""
     avatar: Path | None = None
     """For --method avatar: the run folder, spec or GLB to restyle; without one an avatar of the prompt."""
+    source: str | None = None
+    """What that avatar looks like now, in words: what --prompt says beyond it is changed. Without it the prompt
+    that its file tells is taken."""
     steps: float = 1.0
     """Times the method's own number of steps, for example 0.5."""
     size: int | None = None

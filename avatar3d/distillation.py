@@ -27,6 +27,7 @@ from avatar3d.distill.dense_pose import dense_pose
 from avatar3d.distill.diffusers_door import load_prior
 from avatar3d.distill.folder import STATE, begin, finish
 from avatar3d.distill.loop import (
+    GREY,
     SIDES,
     Outcome,
     Progress,
@@ -55,7 +56,7 @@ from avatar3d.fields.box import bust_bounds
 from avatar3d.render.images import write_png
 from avatar3d.render.radiance_surface import surface_density
 from avatar3d.runs import passport, peak_memory_mb, run_folder
-from avatar3d.source import open_avatar
+from avatar3d.source import open_avatar, told_prompt
 from avatar3d.weights import weights_path
 
 SAVE_EVERY = 100
@@ -171,7 +172,8 @@ def open_prior(wish: Wish) -> DiffusersPrior:
 def encode_for(stage: Stage, prior: Prior, wish: Wish) -> Prompts:
     """The prompt as a stage needs it: with its negative prompt, and the words of its close-ups."""
     negative = stage.guidance.negative if wish.negative is None else wish.negative
-    return encode_prompts(prior, wish.prompt, negative, [close.words for close in stage.cameras.close_ups])
+    start = _shown_at_start(wish) if stage.guidance.loss == "dds" else None
+    return encode_prompts(prior, wish.prompt, negative, [close.words for close in stage.cameras.close_ups], start)
 
 
 def statements_of(prompts: Sequence[str]) -> Tensor:
@@ -204,6 +206,13 @@ def poses_of(scene: DistilledScene, stage: Stage, wish: Wish) -> Poses:
         return avatar_poses(scene, wish.pose_picture)
     body = neutral_body(ordinary(wish.prompt), stage.scene.figure).to(wish.device)
     return partial(dense_pose, body, picture=wish.pose_picture)
+
+
+def _shown_at_start(wish: Wish) -> str:
+    """What the avatar looks like before, as far as it is known."""
+    if wish.source is not None or wish.avatar is None:
+        return wish.source or ""
+    return told_prompt(wish.avatar) or ""
 
 
 def _avatar_scene(wish: Wish) -> AvatarScene:
@@ -250,7 +259,8 @@ def score(
     angles = torch.tensor([[azimuth, 0.0] for azimuth in SIDES], device=device)
     cameras = side_cameras(scene, stage, device, stage.size)
     pose = None if scene.poses is None else scene.poses(cameras, prior.size)
-    return likelihood(prior, prompts, pictures, angles, rows=rows, pose=pose)
+    behind = torch.tensor(GREY, device=device).expand(len(angles), 3)
+    return likelihood(prior, prompts, pictures, angles, rows=rows, pose=pose, behind=behind)
 
 
 def _record(

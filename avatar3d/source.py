@@ -62,6 +62,13 @@ def open_avatar(path: Path) -> Source:
     return Source(read.avatar, path, read.extras.get("prompt"), read.remarks, read.origin)
 
 
+def told_prompt(path: Path) -> str | None:
+    """The prompt that an avatar was made from, as far as what `open_avatar` opens tells it; nothing is built."""
+    if path.is_dir() and (path / "spec.json").is_file():
+        return _prompt_of(path / "run.json")
+    return None if path.suffix.lower() == ".json" else open_avatar(path).prompt
+
+
 def nerfstudio_run(path: Path) -> Path | None:
     """The folder of a run of nerfstudio that is named by itself or by its config.yml; None for anything else."""
     config, checkpoints = NERFSTUDIO

@@ -85,6 +85,8 @@ class Config:
     data: Path = Path("outputs/views")
     """Pictures of people of known statements, for the nearest caption."""
     method: str = "fast"
+    prior: str | None = None
+    """Folder of another prior than the one that ships."""
     steps: float = 1.0
     seed: int = 0
     part: int = 0
@@ -115,7 +117,7 @@ def main(config: Config) -> None:
 def one(prompt: str, config: Config, judge: Judge, facing, people) -> tuple[dict, Tensor]:
     """Distil one prompt; its scores, and eight views around it (8, 3, S, S)."""
     said = understand(prompt).statements
-    wish = Wish(prompt, method=config.method, seed=config.seed, steps=config.steps)
+    wish = Wish(prompt, config.method, config.prior, seed=config.seed, steps=config.steps)
     method, prior = adapted(load(config.method), wish), open_prior(wish)
     prompts = encode_prompts(prior, prompt)
     scene, faults, diverged, inside = None, [], False, 0.0

@@ -63,6 +63,8 @@ ROOT = Path(__file__).resolve().parent.parent
 class Config:
     out: Path = Path("outputs/style_eval")
     method: str = "avatar"
+    prior: str | None = None
+    """Folder of another prior than the one that ships."""
     steps: float = 1.0
     seed: int = 1
     others: int = 40
@@ -89,6 +91,7 @@ def main(config: Config) -> None:
         wish = Wish(
             prompt,
             config.method,
+            config.prior,
             avatar=source,
             seed=config.seed,
             steps=config.steps,

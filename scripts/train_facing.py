@@ -46,7 +46,7 @@ def main(config: Config) -> None:
 
     def loss(step: int) -> dict[str, Tensor]:
         generator = step_generator(config.seed, 8, step)
-        rgb, angles, _ = batch(data, pictures, generator)
+        rgb, angles, *_ = batch(data, pictures, generator)
         azimuth = angles[:, 0]
         wanted = torch.stack([azimuth.sin(), azimuth.cos()], 1)
         rgb = rgb + 0.1 * torch.rand(len(rgb), 1, 1, 1, generator=generator) * torch.randn(
@@ -55,7 +55,7 @@ def main(config: Config) -> None:
         return {"azimuth": (model(rgb) - wanted).square().mean()}
 
     def after(step: int, averaged: torch.nn.Module) -> str:
-        rgb, angles, _ = batch(held, Pictures(batch=512), step_generator(1, 8, 0))
+        rgb, angles, *_ = batch(held, Pictures(batch=512), step_generator(1, 8, 0))
         gap = azimuths(model, rgb) - angles[:, 0]
         error = torch.atan2(gap.sin(), gap.cos()).abs()
         save_facing(model, config.out / "facing.safetensors")

@@ -3,23 +3,23 @@ view.
 
     python scripts/make_views.py --out outputs/views
     python scripts/train_prior.py --data outputs/views --out outputs/prior
-    python scripts/train_prior.py --data outputs/views --out outputs/prior --part gains
     cp -r outputs/prior/prior assets/weights/
 
 The network is diffusers' `UNet2DConditionModel` without cross-attention: what is said (a vector of statements,
 as the text model reads it from a prompt) and the camera's angles enter with the time. Pictures are 64 x 64,
-folded into 12 channels of 32 x 32; beside them the network sees the mean picture of what is said (`distill.hint`).
-The same command resumes exactly. `--compile` makes it twice as fast after
-some minutes.
+folded into 12 channels of 32 x 32. The mean picture of what is said (`distill.hint`) over the background, which
+the network sees in four more channels, is taken away before noise is added: it learns what is beyond. The same
+command resumes exactly; `--start` begins with the weights of another prior. `--compile` makes it twice as fast
+after some minutes.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -27,16 +27,17 @@ import tyro
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import avg_pool2d, pixel_unshuffle
 
 from avatar3d.cascade.training import Schedule, train
 from avatar3d.conditioning.model import condition
 from avatar3d.conditioning.prompt import default_model
 from avatar3d.diffusion.draws import step_generator
+from avatar3d.diffusion.guidance import guide
 from avatar3d.distill.diffusers_door import load_prior
-from avatar3d.distill.hint import Hint, fit, fit_gains, load_hint, save_hint
+from avatar3d.distill.hint import Hint, centers, fit, load_hint, save_hint
 from avatar3d.distill.pipelines import DiffusersPrior
-from avatar3d.distill.prior import Text, add_noise, clean_from, noise_from
+from avatar3d.distill.prior import Text, add_noise, clean_from, joined, noise_from
 from avatar3d.distillation import statements_of
 from avatar3d.engine.captions import choose
 from avatar3d.engine.statements import statements
@@ -57,8 +58,12 @@ class Config:
     channels: tuple[int, ...] = (96, 160, 224)
     unsaid: float = 0.12
     """Share of pictures of which nothing is said."""
-    part: Literal["network", "gains"] = "network"
-    """"gains" fits those of the hint to a trained network, in a minute."""
+    untold: float = 0.1
+    """Share of pictures of which the background is not told."""
+    high: float = 0.75
+    """Share of noise levels that are drawn from t = 0.4 to 1, where distillation asks most."""
+    start: Path | None = None
+    """Folder of a prior whose network training begins with."""
     lit: float = 0.25
     """Share of pictures in light; the others show material colors."""
     held_out: int = 4
@@ -75,10 +80,8 @@ def main(config: Config) -> None:
     shards = sorted(config.data.glob("*.safetensors"))[: -config.held_out or None]
     data = {name: torch.cat(column) for name, column in read(shards).items()}
     print(f"{len(data['true'])} people in {data['angles'].shape[1]} views", flush=True)
-    if config.part == "gains":
-        return add_gains(data, config)
     torch.manual_seed(config.seed)
-    model = build(config).to(config.device)
+    model = build(config).to(config.device, memory_format=torch.channels_last)
     hint = prepare_hint(data, config).to(next(model.parameters()))
     if config.compile:
         model.compile(dynamic=False)
@@ -88,59 +91,40 @@ def main(config: Config) -> None:
     def loss(step: int) -> dict[str, Tensor]:
         generator = step_generator(config.seed, STREAM, step)
         numbers = np.random.default_rng((config.seed, STREAM, step))
-        pictures, angles, true = batch(data, config, generator)
+        pictures, angles, true, behind = batch(data, config, generator)
         said = [choose(row, numbers) for row in true.numpy()]
-        said = [{} if numbers.random() < config.unsaid else s for s in said]
+        silent = torch.from_numpy(numbers.random(config.batch) < config.unsaid)
+        said = [{} if nothing else s for s, nothing in zip(said, silent, strict=True)]
         facts = condition([list(s.values()) for s in said], text)
-        clean = pixel_unshuffle(2 * pictures - 1, FOLD)
-        times = torch.randint(0, len(scheduler.alphas_cumprod), (config.batch,), generator=generator)
-        noise = torch.randn(clean.shape, generator=generator)
-        noisy = scheduler.add_noise(clean, noise, times)
-        wanted = scheduler.get_velocity(clean, noise, times)
-        arguments = (values.to(config.device) for values in (noisy, times, facts_and_view(facts, angles), wanted))
-        noisy, times, told, wanted = arguments
-        noisy = torch.cat([noisy, hint(told[:, :-4], angles.to(told))], 1)
+        secret = torch.from_numpy(numbers.random(config.batch) < config.untold)
+        behind = torch.where(secret[:, None], 0.5, behind)
+        times = draw_times(config, len(scheduler.alphas_cumprod), generator)
+        noise = torch.randn(config.batch, 3 * FOLD**2, 64 // FOLD, 64 // FOLD, generator=generator)
+        arguments = (values.to(config.device) for values in (pictures, angles, facts, behind, times, noise))
+        pictures, angles, facts, behind, times, noise = arguments
+        over = hint.over(facts, angles, behind)
+        rest = pixel_unshuffle(2 * pictures - 1, FOLD) - centers(over, 64, FOLD)
+        noisy = torch.cat([scheduler.add_noise(rest, noise, times), over], 1)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
         with torch.autocast(config.device, dtype=torch.bfloat16):
-            answer = model(noisy, times, None, class_labels=told).sample
+            answer = model(noisy, times, None, class_labels=facts_and_view(facts, angles)).sample
+        wanted = scheduler.get_velocity(rest, noise, times)
         return {"velocity": (answer.float() - wanted).square().mean()}
 
     def after(step: int, averaged: torch.nn.Module) -> str:
-        sheet(averaged, scheduler, hint, data, config, config.out / "samples.png")
         save_prior(averaged, scheduler, hint, text.statements, config.out / "prior")
+        sheet(load_prior(config.out / "prior", encode_person=statements_of), data, config.out / "samples.png")
         return ""
 
     config.out.mkdir(parents=True, exist_ok=True)
     train(model, loss, config.schedule, config.out, "avatar3d.prior", after)
 
 
-@torch.no_grad()
-def add_gains(data: dict[str, Tensor], config: Config, count: int = 256, times: int = 11) -> None:
-    """Fit the gains of the hint on people of the training set, and write them beside the network."""
-    path = config.out / "prior" / "hint.safetensors"
-    hint = replace(load_hint(path), gains=None)
-    save_hint(hint, path)
-    prior = load_prior(config.out / "prior", encode_person=statements_of)
-    generator, numbers = step_generator(config.seed, STREAM, 0), np.random.default_rng((config.seed, STREAM, 1))
-    pictures, angles, true = batch(data, replace(config, batch=count), generator)
-    facts = condition([list(choose(row, numbers).values()) for row in true.numpy()], default_model().config)
-    clean, text, missing = prior.encode(pictures), Text(pooled=facts), []
-    for level in torch.linspace(0, 1, times):
-        t = level.expand(count)
-        alpha, sigma = prior.levels(t)
-        noisy = add_noise(clean, torch.randn(clean.shape, generator=generator), alpha, sigma)
-        found = [cleaned(prior, noisy[k], t[k], text.rows(k), angles[k]) for k in torch.arange(count).split(32)]
-        missing.append(pixel_shuffle(clean - torch.cat(found), FOLD))
-    gains = fit_gains(torch.stack(missing), hint.beyond(facts, angles, 64))
-    save_hint(replace(hint, gains=gains), path)
-    print("gains", [round(float(g), 3) for g in gains])
-
-
-def cleaned(prior: DiffusersPrior, noisy: Tensor, t: Tensor, text: Text, angles: Tensor) -> Tensor:
-    """The clean pictures that a prior sees in noisy ones."""
-    levels = prior.levels(t)
-    return clean_from(
-        noise_from(prior.predict(noisy, t, text, angles), prior.answer, noisy, *levels), noisy, *levels
-    )
+def draw_times(config: Config, count: int, generator: torch.Generator) -> Tensor:
+    """Steps of the scheduler (B,) from 0 to `count` - 1."""
+    low = torch.rand(config.batch, generator=generator) >= config.high
+    t = torch.rand(config.batch, generator=generator)
+    return (torch.where(low, 0.4 * t, 0.4 + 0.6 * t) * (count - 1)).round().long()
 
 
 def build(config: Config) -> UNet2DConditionModel:
@@ -163,6 +147,8 @@ def build(config: Config) -> UNet2DConditionModel:
         resnet_time_scale_shift="scale_shift",
     )
     torch.nn.init.normal_(model.class_embedding.linear_1.weight, std=LOUD)
+    if config.start is not None:
+        model.load_state_dict(UNet2DConditionModel.from_pretrained(config.start / "unet").float().state_dict())
     return model
 
 
@@ -200,8 +186,11 @@ def prepare_hint(data: dict[str, Tensor], config: Config, times: int = 3) -> Hin
     return hint
 
 
-def batch(data: dict[str, Tensor], config: Config, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures (B, 3, S, S) in [0, 1] over random backgrounds, angles (B, 2), and what is true (B, S)."""
+def batch(
+    data: dict[str, Tensor], config: Config, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pictures (B, 3, S, S) in [0, 1] over random backgrounds, angles (B, 2), what is true (B, S), and the colors
+    of the backgrounds (B, 3)."""
     people, views = data["angles"].shape[:2]
 
     def draw(*shape: int) -> Tensor:
@@ -219,7 +208,8 @@ def batch(data: dict[str, Tensor], config: Config, generator: torch.Generator) -
     color = (color + (1 - alpha) * background).clamp(0, 1)  # colors are stored times alpha
     mirrored = draw() < 0.5
     angles[:, 0] = torch.where(mirrored, -angles[:, 0], angles[:, 0])
-    return torch.where(mirrored[:, None, None, None], color.flip(-1), color), angles, data["true"][who]
+    shown = torch.where(mirrored[:, None, None, None], color.flip(-1), color)
+    return shown, angles, data["true"][who], background[:, :, 0, 0]
 
 
 def lit(color: Tensor, normal: Tensor, angles: Tensor, draw) -> Tensor:
@@ -240,36 +230,33 @@ def facts_and_view(facts: Tensor, angles: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sample(
-    model, scheduler: DDIMScheduler, hint: Hint, facts: Tensor, angles: Tensor, seed: int, scale=2.0, steps=24
-) -> Tensor:
-    """Pictures (B, 3, 64, 64) in [0, 1] by DDIM with guidance."""
-    scheduler.set_timesteps(steps)
-    noisy = torch.randn(len(facts), 12, 32, 32, generator=torch.Generator().manual_seed(seed))
-    told, untold = facts_and_view(facts, angles), facts_and_view(0 * facts, angles)
-    hints = hint(facts, angles), hint(0 * facts, angles)
-    for time in scheduler.timesteps:
-        times = time.expand(len(facts))
-        answer = model(torch.cat([noisy, hints[0]], 1), times, None, class_labels=told).sample
-        plain = model(torch.cat([noisy, hints[1]], 1), times, None, class_labels=untold).sample
-        noisy = scheduler.step(plain + scale * (answer - plain), time, noisy).prev_sample
-    return (pixel_shuffle(noisy.float(), FOLD) * 0.5 + 0.5).clamp(0, 1)
+def sample(prior: DiffusersPrior, text: Text, angles: Tensor, scale: float, steps: int, seed: int) -> Tensor:
+    """One picture of each row (B, 3, S, S) over the backdrop, by DDIM with guidance."""
+    count = len(angles)
+    told = joined([text, prior.encode_text([""] * count)])
+    behind = torch.tensor(BACKDROP).expand(2 * count, 3)
+    x = torch.randn(count, *prior.latent, generator=torch.Generator().manual_seed(seed))
+    clean = x
+    for now, then in pairwise(torch.linspace(0.99, 0.0, steps + 1)):
+        t, after = now.expand(count), then.expand(count)
+        alpha, sigma = prior.levels(t)
+        answer = prior.predict(x.repeat(2, 1, 1, 1), t.repeat(2), told, angles.repeat(2, 1), None, behind)
+        noises = noise_from(answer, prior.answer, x.repeat(2, 1, 1, 1), alpha.repeat(2), sigma.repeat(2))
+        with_words, without = noises.chunk(2)
+        noise = guide(with_words, without, scale)
+        clean = clean_from(noise, x, alpha, sigma).clamp(-1, 1)
+        x = add_noise(clean, noise, *prior.levels(after))
+    return prior.decode(clean)
 
 
-def sheet(
-    model, scheduler: DDIMScheduler, hint: Hint, data: dict[str, Tensor], config: Config, path: Path
-) -> None:
-    """Three people in eight views, one seed each."""
+def sheet(prior: DiffusersPrior, data: dict[str, Tensor], path: Path) -> None:
+    """Three people in eight views, one seed for all."""
     numbers = np.random.default_rng(3)
     rows = numbers.integers(len(data["true"]), size=3)
     said = [list(choose(data["true"][row].numpy(), numbers, 6).values()) for row in rows]
     facts = condition(said, default_model().config).repeat_interleave(8, 0)
     azimuth = torch.arange(8).repeat(3) * (2 * math.pi / 8)
-    eager = getattr(model, "_compiled_call_impl", None)
-    model._compiled_call_impl = None  # samples have another batch size than training
-    with torch.autocast(config.device, dtype=torch.bfloat16):
-        pictures = sample(model, scheduler, hint, facts, torch.stack([azimuth, 0 * azimuth], -1), 5, steps=16)
-    model._compiled_call_impl = eager
+    pictures = sample(prior, Text(pooled=facts), torch.stack([azimuth, 0 * azimuth], -1), 2.0, 16, 5)
     grid = pictures.view(3, 8, 3, 64, 64).permute(0, 3, 1, 4, 2).reshape(192, 512, 3)
     Image.fromarray((grid * 255 + 0.5).to(torch.uint8).numpy()).save(path)
     path.with_suffix(".txt").write_text("\n".join(map(str, said)))

@@ -27,7 +27,6 @@ class BallPrior:
 
     name, answer, size, latent, sees_views = "ball", "noise", SIZE, (3, SIZE, SIZE), True
     device = torch.device("cpu")
-    views_unknown = False
 
     def __init__(self, radius: float = 0.55) -> None:
         axis = (torch.arange(SIZE) + 0.5) / SIZE * 2 - 1
@@ -49,7 +48,7 @@ class BallPrior:
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.cos(t * torch.pi / 2), torch.sin(t * torch.pi / 2)
 
-    def predict(self, noisy: Tensor, t: Tensor, text: Text, angles=None, pose=None) -> Tensor:
+    def predict(self, noisy: Tensor, t: Tensor, text: Text, angles=None, pose=None, behind=None) -> Tensor:
         alpha, sigma = (x.view(-1, 1, 1, 1) for x in self.levels(t))
         return (noisy - alpha * self.mean) / sigma.clamp_min(1e-4)
 
@@ -182,7 +181,7 @@ def test_views_mix_smoothly_and_away_prompts_follow_the_azimuth():
             names = ("front", "side", "back", "overhead")
             return Text(pooled=torch.tensor([[float(name in prompt) for name in names] for prompt in prompts]))
 
-        def predict(self, noisy: Tensor, t: Tensor, text: Text, angles=None, pose=None) -> Tensor:
+        def predict(self, noisy: Tensor, t: Tensor, text: Text, angles=None, pose=None, behind=None) -> Tensor:
             assert text.pooled is not None
             return text.pooled[:, :3, None, None].expand(-1, 3, SIZE, SIZE)
 
@@ -199,15 +198,44 @@ def test_views_mix_smoothly_and_away_prompts_follow_the_azimuth():
     assert float(weights[0, 1]) > 0 and float(weights[:, 2].sum()) > 0
 
 
-def test_what_is_said_is_seen_from_the_camera_and_nothing_from_nowhere():
+def test_all_that_is_asked_is_seen_from_the_camera_over_its_background():
     class Recorded(BallPrior):
-        views_unknown = True
-
-        def predict(self, noisy, t, text, angles=None, pose=None):
-            self.told = [(bool(p), bool(torch.isnan(a).any())) for p, a in zip(text.pooled, angles, strict=True)]
+        def predict(self, noisy, t, text, angles=None, pose=None, behind=None):
+            rows = zip(text.pooled[:, 0].tolist(), angles[:, 0].tolist(), behind[:, 0].tolist(), strict=True)
+            self.told = [(bool(said), round(azimuth, 2), round(red, 2)) for said, azimuth, red in rows]
             return super().predict(noisy, t, text)
 
-    prior = Recorded()
-    model = bind(prior, encode_prompts(prior, "a ball", "a cube"), torch.zeros(2, 2))
+    prior, behind = Recorded(), torch.tensor([[0.1, 0.0, 0.0], [0.9, 0.0, 0.0]])
+    angles = torch.tensor([[0.5, 0.0], [-1.0, 0.0]])
+    model = bind(prior, encode_prompts(prior, "a ball", "a cube"), angles, behind=behind)
     model.predict(torch.zeros(2, 3, SIZE, SIZE), torch.full((2,), 0.5))
-    assert prior.told == [(True, False)] * 2 + [(False, True)] * 2 + [(True, False)] * 2
+    assert prior.told == [(said, *row) for said in (True, False, True) for row in ((0.5, 0.1), (-1.0, 0.9))]
+
+
+def test_dds_leaves_a_scene_that_already_shows_what_is_said():
+    """What the prior finds wrong with the scene (it is no ball) is wrong with its start too."""
+    stage = replace(STAGE, guidance=replace(STAGE.guidance, loss="dds"), penalties=Penalties(), steps=5)
+    made, prior = RadianceScene(new_field(stage.scene, torch.Generator().manual_seed(0)), stage.scene), BallPrior()
+    before = {name: value.clone() for name, value in made.field.state_dict().items()}
+    run_stage(made, prior, encode_prompts(prior, "a ball", start="a ball"), stage, Running())
+    for name, value in made.field.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_dds_tells_the_prior_what_the_start_shows():
+    """A prior for which words change the picture's mean by a shift: the scene moves by that shift."""
+
+    class Shifted(BallPrior):
+        def predict(self, noisy: Tensor, t: Tensor, text: Text, angles=None, pose=None, behind=None) -> Tensor:
+            alpha, sigma = (x.view(-1, 1, 1, 1) for x in self.levels(t))
+            shift = 0.5 * text.pooled.view(-1, 1, 1, 1)
+            return (noisy - alpha * (self.mean - shift)) / sigma.clamp_min(1e-4)
+
+    stage = replace(STAGE, guidance=replace(STAGE.guidance, loss="dds"), penalties=Penalties(), steps=30)
+    made, prior = RadianceScene(new_field(stage.scene, torch.Generator().manual_seed(0)), stage.scene), Shifted()
+    before = look_around(made, stage)
+    run_stage(made, prior, encode_prompts(prior, "a ball", start=""), stage, Running())
+    after = look_around(made, stage)
+    covered = (before.alpha > 0.5).float()[:, None]
+    gap = ((after.rgb - before.rgb) * covered).sum() / (3 * covered.sum())
+    assert -0.35 < gap < -0.15  # 0.25 of [0, 1]

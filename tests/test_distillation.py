@@ -130,6 +130,8 @@ def test_the_best_of_several_and_a_prompt_that_fails(command, tmp_path, capsys):
         (["--prompt", PROMPT, "--lora", "x"], "--prior"),
         (["--prompt", PROMPT, "--controlnet", "x"], "--prior"),
         (["--prompt", PROMPT, "--avatar", "x"], "--method avatar"),
+        (["--prompt", PROMPT, "--source", "a man"], "--source says"),
+        (["--prompt", PROMPT, "--pose-picture", "iuv"], "--controlnet"),
         (["--prompt", PROMPT, "--format", "gbl"], "glb"),
         (["--prompt", PROMPT, "--format", "vrm"], "skeleton"),
         (["--prompt", PROMPT, "--best-of", "0"], "--best-of"),
@@ -155,7 +157,6 @@ def test_likelihood_of_a_gaussian_prior():
 
     class Gaussian:
         name, answer, size, latent, sees_views, device = "g", "noise", 32, (3, 32, 32), True, torch.device("cpu")
-        views_unknown = False
 
         def encode_text(self, prompts):
             return Text(pooled=torch.tensor([[0.5 * bool(p)] for p in prompts]))
@@ -169,7 +170,7 @@ def test_likelihood_of_a_gaussian_prior():
         def levels(self, t):
             return torch.cos(t * torch.pi / 2), torch.sin(t * torch.pi / 2)
 
-        def predict(self, noisy, t, text, angles=None, pose=None):
+        def predict(self, noisy, t, text, angles=None, pose=None, behind=None):
             alpha, sigma = (x.view(-1, 1, 1, 1) for x in self.levels(t))
             return sigma * (noisy - alpha * text.pooled.view(-1, 1, 1, 1))
 

@@ -103,6 +103,19 @@ def test_sds_of_a_certain_prior_is_exact():
         torch.testing.assert_close(step, wanted)
 
 
+@pytest.mark.parametrize("scale", [1.0, 7.5])
+def test_dds_moves_by_what_the_prompts_differ_in_without_noise(scale):
+    """sigma alpha / (alpha^2 V + sigma^2) * (clean - start - s (m1 - m2)), whatever noise is drawn."""
+    start = normal(*SHAPE, seed=6)
+    then = bound(Gaussian(M2, V), Gaussian(M0, V))
+    loss = losses.dds_with(start, then.predict)
+    a, s = map(column, cosine(T))
+    closed = s * a / Gaussian(M0, V).power(T) * (CLEAN - start - scale * (M1 - M2))
+    for seed in (1, 2):
+        torch.testing.assert_close(loss(CLEAN, T, two(), scale, seeded(seed)), closed)
+    assert float(losses.dds_with(CLEAN, two().predict)(CLEAN, T, two(), scale, seeded()).abs().max()) == 0.0
+
+
 def test_more_draws_of_sjc_make_less_noise():
     (_, one), (_, four) = (expected(partial(losses.sjc, draws=n), two(), 1.0, 1000) for n in (1, 4))
     torch.testing.assert_close(four, one / 2, rtol=0.15, atol=0)

@@ -53,7 +53,8 @@ def test_penalties_of_sdi_weigh_as_much_as_in_threestudio():
 
 def test_names_of_losses_and_weights_are_functions():
     for name in typing.get_args(LossName):
-        assert callable(getattr(losses, "vsd_with" if name == "vsd" else name))
+        made = f"{name}_with" if name in ("vsd", "dds") else name
+        assert callable(getattr(losses, made))
     for name in typing.get_args(WeightName):
         assert callable(getattr(schedules, name))
 

@@ -36,7 +36,8 @@ from transformers import (
 
 from avatar3d.distill import diffusers_door
 from avatar3d.distill.diffusers_door import load_prior, prior_from_pipeline
-from avatar3d.distill.networks import packed, unpacked
+from avatar3d.distill.hint import Hint, load_hint, save_hint
+from avatar3d.distill.networks import camera_angles, packed, unpacked
 from avatar3d.distill.prior import PriorError, Text
 
 WORDS = ["an", "old", "man", "with", "glasses", "a", "red", "hat"]
@@ -590,3 +591,29 @@ def test_the_hub_says_no(kind, monkeypatch):
 def test_text_of_one_batch_can_be_taken_apart(priors):
     text = priors("sd")[0].encode_text(PROMPTS)
     assert isinstance(text, Text) and text.mask is None and text.rows(slice(0, 1)).tokens.shape[0] == 1
+
+
+def test_a_prior_with_a_hint_denoises_what_is_beyond_it(shipped, tmp_path):
+    folder = shutil.copytree(shipped, tmp_path / "prior")
+    unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"), in_channels=7)
+    unet.save_pretrained(folder / "unet")
+    generator = torch.Generator().manual_seed(5)
+    hint = Hint(
+        torch.randn(60, 4, generator=generator),
+        torch.randn(4, 256, generator=generator) / 8,
+        torch.full((256,), 0.4),
+    )
+    save_hint(hint, folder / "hint.safetensors")
+    prior = load_prior(folder, encode_person=statement)
+    assert prior.latent == (3, 8, 8)
+    text, noisy = prior.encode_text(["", PROMPTS[0]]), noise(prior)
+    behind = torch.tensor([[1.0, 0.0, 0.5], [0.2, 0.3, 0.4]])
+    over = load_hint(folder / "hint.safetensors").over(text.pooled, ANGLES, behind)
+    alpha, sigma = (x.view(-1, 1, 1, 1) for x in prior.levels(TIMES))
+    beyond = torch.cat([noisy - alpha * over[:, :3], over], 1)
+    labels = torch.cat([text.pooled, camera_angles(ANGLES)], -1)
+    with torch.no_grad():
+        rest = prior.network.model(beyond, (TIMES * 999).round().long(), None, class_labels=labels).sample
+    answer = prior.predict(noisy, TIMES, text, ANGLES, None, behind)
+    torch.testing.assert_close(answer, rest - sigma * over[:, :3])
+    assert not torch.allclose(answer, prior.predict(noisy, TIMES, text, ANGLES))

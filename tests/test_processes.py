@@ -28,7 +28,7 @@ class Gaussian(BallPrior):
         super().__init__()
         self.calls, self.breaks = 0, breaks
 
-    def predict(self, noisy: Tensor, t: Tensor, text, angles=None, pose=None) -> Tensor:
+    def predict(self, noisy: Tensor, t: Tensor, text, angles=None, pose=None, behind=None) -> Tensor:
         self.calls += 1
         alpha, sigma = (x.view(-1, 1, 1, 1) for x in self.levels(t))
         noise = sigma * (noisy - alpha * self.mean) / ((alpha * SPREAD).square() + sigma.square())

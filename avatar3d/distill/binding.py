@@ -23,10 +23,14 @@ class Prompts:
     negative: Text | None = None
     parts: tuple[tuple[Text, ...], ...] = ()
     """The same as `views` for each close-up."""
+    start: Prompts | None = None
+    """What the scene shows before it is changed, for the loss "dds"."""
 
 
-def encode_prompts(prior: Prior, prompt: str, negative: str = "", parts: Sequence[str] = ()) -> Prompts:
-    """Encode a prompt, with the words of each close-up added too."""
+def encode_prompts(
+    prior: Prior, prompt: str, negative: str = "", parts: Sequence[str] = (), start: str | None = None
+) -> Prompts:
+    """Encode a prompt, with the words of each close-up added too, and what the scene shows at the start."""
 
     def views(text: str) -> tuple[Text, ...]:
         return tuple(prior.encode_text([t]) for t in ((text,) if prior.sees_views else view_prompts(text)))
@@ -36,6 +40,7 @@ def encode_prompts(prior: Prior, prompt: str, negative: str = "", parts: Sequenc
         prior.encode_text([""]),
         prior.encode_text([negative]) if negative else None,
         tuple(views(f"{prompt}, {words}") for words in parts),
+        None if start is None else encode_prompts(prior, start, negative, parts),
     )
 
 
@@ -46,13 +51,14 @@ def bind(
     parts: Sequence[int] = (),
     perp_neg: float = 0.0,
     pose: Float[Tensor, "B 3 S S"] | None = None,
+    behind: Float[Tensor, "B 3"] | None = None,
     rows: int = 64,
 ) -> Model:
     """The prior for one batch: all that is asked about a noisy batch is asked in calls of at most `rows` rows.
 
-    Between views prompts are mixed smoothly. A prior that sees views and knows what an unknown one is, is told
-    none when it is told nothing, so that guidance leads to the view too; a negative prompt is seen from the
-    camera. With `perp_neg` other views are prompts to get away from.
+    Between views prompts are mixed smoothly. A prior that sees views is told the camera's with a negative prompt
+    and with none, too: guidance leads to what is said alone. With `perp_neg` other views are prompts to get away
+    from.
     """
     count = len(angles)
     device = prior.device
@@ -77,10 +83,8 @@ def bind(
         def ask(index: Tensor) -> Tensor:
             own_rows = index % count
             seen = angles[own_rows] if prior.sees_views else None
-            if seen is not None and prior.views_unknown:
-                seen = torch.where((index // count == 1)[:, None], torch.nan, seen)
-            shown = None if pose is None else pose[own_rows]
-            answer = prior.predict(noisy[own_rows], t[own_rows], told.rows(index), seen, shown)
+            shown, back = (None if x is None else x[own_rows] for x in (pose, behind))
+            answer = prior.predict(noisy[own_rows], t[own_rows], told.rows(index), seen, shown, back)
             return noise_from(answer, prior.answer, noisy[own_rows], alpha[own_rows], sigma[own_rows])
 
         index = torch.arange(count * len(asked), device=device)

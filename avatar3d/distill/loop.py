@@ -24,7 +24,7 @@ from avatar3d.distill import losses, schedules
 from avatar3d.distill.binding import Prompts, bind, text_of_views
 from avatar3d.distill.cameras import draw_cameras, fixed_cameras
 from avatar3d.distill.guard import STARTS, Fault, all_finite, look
-from avatar3d.distill.losses import GradientError, descend, vsd_with
+from avatar3d.distill.losses import GradientError, dds_with, descend, vsd_with
 from avatar3d.distill.own import LowRank, low_rank, own_loss
 from avatar3d.distill.prior import Loss, Prior
 from avatar3d.distill.processes import ALONE, Processes
@@ -118,6 +118,7 @@ def run_stage(
     """
     timed = _Timed(prior)
     own = _own_model(timed, stage, running)
+    start = copy.deepcopy(scene) if stage.guidance.loss == "dds" else None
     groups = [{"params": [p for p in scene.parameters() if p.requires_grad], "full": stage.rate}]
     if own is not None:
         groups.append({"params": list(own.parameters), "full": stage.own.rate})
@@ -132,7 +133,7 @@ def run_stage(
         step, share = state.step, state.step / stage.steps
         for group in optimizer.param_groups:
             group["lr"] = group["full"] * state.slower
-        size, fault = _step(scene, timed, prompts, stage, running, step, state.weaker, optimizer, own)
+        size, fault = _step(scene, timed, prompts, stage, running, step, state.weaker, optimizer, own, start)
         state.step += 1
         report = Progress(state.step, stage.steps, time.perf_counter() - began, size)
         if fault or state.step % every == 0 or state.step == stage.steps:
@@ -167,14 +168,14 @@ def run_stage(
 
 def _step(
     scene: DistilledScene, prior: _Timed, prompts: Prompts, stage: Stage, running: Running, step: int,
-    weaker: float, optimizer: torch.optim.Optimizer, own: LowRank | None,
+    weaker: float, optimizer: torch.optim.Optimizer, own: LowRank | None, start: DistilledScene | None,
 ) -> tuple[float, str | None]:  # fmt: skip
     """One step; returns the size of the prior's direction, and what went wrong in any process."""
     optimizer.zero_grad(set_to_none=True)
     size, fault = math.nan, None
     share = replace(stage, batch=running.processes.share(stage.batch))
     try:
-        total, size = step_loss(scene, prior, prompts, share, running, step, weaker, own)
+        total, size = step_loss(scene, prior, prompts, share, running, step, weaker, own, start)
         total.backward()
     except GradientError:
         fault = "not finite"
@@ -197,29 +198,44 @@ def step_loss(
     step: int,
     weaker: float = 1.0,
     own: LowRank | None = None,
+    start: DistilledScene | None = None,
 ) -> tuple[Float[Tensor, ""], float]:
     """What a step descends, and the root mean square of the prior's direction. `weaker` lowers the guidance, `own`
-    is the model of the renders that "vsd" needs; it descends its own loss in the same step.
+    is the model of the renders that "vsd" needs; it descends its own loss in the same step. `start` is the scene
+    as it was, for "dds".
 
     Raises `GradientError` when the direction is not finite.
     """
     generator = step_generator(running.seed, running.stream, step)
     share = step / stage.steps
+    if start is not None:
+        start.prepare(step, share, step_generator(running.seed, running.stream, step))
     scene.prepare(step, share, generator)
     generator = running.processes.own_generator(generator, running.seed, running.stream, step)
     cameras, angles, parts = draw_cameras(stage.cameras, share, stage.batch, stage.size, generator)
     cameras = [placed(camera, scene, running.device) for camera in cameras]
     behind = _backgrounds(stage.look, stage.batch, generator).to(running.device)
-    pictures: Pictures = scene.draw(cameras, behind, _shading(stage.look, share, generator), generator)
+    shading = _shading(stage.look, share, generator)
+    drawing = generator.get_state()
+    pictures: Pictures = scene.draw(cameras, behind, shading, generator)
     latents = prior.encode(pictures.rgb)
     t = stage.times.schedule()(share, stage.batch, generator).to(latents.device)
     pose = None if scene.poses is None else scene.poses(cameras, prior.size)
-    model = bind(prior, prompts, angles, parts, stage.guidance.perp_neg, pose, rows=running.rows)
-    if own is None:
-        loss: Loss = getattr(losses, stage.guidance.loss)
+    told = None if stage.look.background == "network" else behind
+    model = bind(prior, prompts, angles, parts, stage.guidance.perp_neg, pose, told, rows=running.rows)
+    if start is not None:
+        same = torch.Generator(generator.device).manual_seed(0)
+        same.set_state(drawing)
+        with torch.no_grad():
+            before = prior.encode(start.draw(cameras, behind, shading, same).rgb)
+        shown = prompts if prompts.start is None else prompts.start
+        then = bind(prior, shown, angles, parts, stage.guidance.perp_neg, pose, told, rows=running.rows)
+        loss: Loss = dds_with(before, then.predict)
+    elif own is None:
+        loss = getattr(losses, stage.guidance.loss)
     else:
         angles = angles.to(latents.device)
-        renders = own.bound(text_of_views(prompts, angles, parts), angles, pose)
+        renders = own.bound(text_of_views(prompts, angles, parts), angles, pose, told)
         loss = vsd_with(renders.predict)
     direction = loss(latents.detach(), t, model, 1 + (stage.guidance.scale - 1) * weaker, generator)
     weights = getattr(schedules, stage.guidance.weight)(*prior.levels(t))
@@ -284,7 +300,6 @@ class _Timed:
         self.levels, self.answer, self.sees_views = prior.levels, prior.answer, prior.sees_views
         self.device, self.name, self.size, self.latent = prior.device, prior.name, prior.size, prior.latent
         self.encode_text, self.decode = prior.encode_text, prior.decode
-        self.views_unknown = prior.views_unknown
         self.network = getattr(prior, "network", None)
 
     def encode(self, rgb: Tensor) -> Tensor:

@@ -224,6 +224,28 @@ def vsd_with(own: Predict) -> Loss:
     return vsd
 
 
+def dds_with(start: Float[Tensor, "B C h w"], told: Predict) -> Loss:
+    """Delta denoising score (Hertz et al. 2023, arXiv 2304.07090): guided noise less that of `start`, the pictures
+    of the scene as it was, of which the prior is `told` what they show.
+
+    The noise that is added is the same, so that what the prior finds wrong with both cancels.
+    """
+
+    @torch.no_grad()
+    def dds(
+        clean: Float[Tensor, "B C h w"],
+        t: Float[Tensor, " B"],
+        model: Model,
+        scale: float,
+        generator: torch.Generator,
+    ) -> Float[Tensor, "B C h w"]:
+        noise, levels = draw(clean, generator), model.levels(t)
+        now = guided(model.predict(add_noise(clean, noise, *levels), t), scale)
+        return now - guided(told(add_noise(start, noise, *levels), t), scale)
+
+    return dds
+
+
 def descend(
     clean: Float[Tensor, "B C h w"],
     gradient: Float[Tensor, "B C h w"],

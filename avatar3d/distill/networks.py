@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from avatar3d.distill.hint import Hint
-from avatar3d.distill.prior import PriorError, Text
+from avatar3d.distill.prior import Text
 
 FLUX_GUIDANCE = 3.5
 """What Flux's guidance-distilled models are told to use; the guidance of the loss comes on top."""
@@ -29,8 +28,6 @@ class UNet:
     statement: int = 0
     """Numbers of `Text.pooled` that go before the camera's; 0 for models that read tokens."""
     controlnet: Any = None
-    hint: Hint | None = None
-    """What a statement looks like on average: more channels of what is noisy."""
 
     def __call__(
         self,
@@ -40,11 +37,7 @@ class UNet:
         angles: Float[Tensor, "B 2"] | None,
         pose: Float[Tensor, "B 3 S S"] | None,
     ) -> Float[Tensor, "B D h w"]:
-        """Raises `PriorError` when a model that sees views is not told any."""
         labels, added = self.labels(noisy, text, angles), self.added(text)
-        if self.hint is not None:
-            assert text.pooled is not None and angles is not None
-            noisy = torch.cat([noisy, self.hint.to(noisy)(text.pooled.to(noisy), angles.to(noisy))], 1)
         down = mid = None
         if self.controlnet is not None and pose is not None:
             down, mid = self.controlnet(
@@ -73,13 +66,12 @@ class UNet:
         """What goes in beside the time: the statement, then the camera."""
         if self.model.config.class_embed_type is None:
             return None
-        if angles is None:
-            raise PriorError("This prior sees views: give it the camera's azimuth and elevation.")
+        assert angles is not None
         if not self.statement:
             count = self.model.config.projection_class_embeddings_input_dim
             return (camera_angles(angles) if count == ANGLES else camera_matrix(angles)).to(noisy)
         assert text.pooled is not None
-        return torch.cat([text.pooled, camera_angles(angles).nan_to_num().to(text.pooled)], dim=-1).to(noisy)
+        return torch.cat([text.pooled, camera_angles(angles).to(text.pooled)], dim=-1).to(noisy)
 
     def added(self, text: Text) -> dict[str, Tensor] | None:
         """SDXL's vector; picture size, crop, wanted size of a whole picture (Podell et al. 2023, section 2.2)."""

@@ -50,11 +50,12 @@ class LowRank:
     """The prior's denoiser, which holds the layers."""
     parameters: tuple[nn.Parameter, ...]
 
-    def bound(self, text: Text, angles: Float[Tensor, "B 2"], pose: Tensor | None = None) -> OwnModel:
-        """Told the prompts and views of one batch."""
-        return OwnModel(
-            partial(self.answer, text=text, angles=angles, pose=pose), self.prior.answer, self.prior.levels
-        )
+    def bound(
+        self, text: Text, angles: Float[Tensor, "B 2"], pose: Tensor | None = None, behind: Tensor | None = None
+    ) -> OwnModel:
+        """Told the prompts, views and backgrounds of one batch."""
+        told = partial(self.answer, text=text, angles=angles, pose=pose, behind=behind)
+        return OwnModel(told, self.prior.answer, self.prior.levels)
 
     def answer(
         self,
@@ -63,10 +64,11 @@ class LowRank:
         text: Text,
         angles: Float[Tensor, "B 2"],
         pose: Tensor | None = None,
+        behind: Tensor | None = None,
     ) -> Float[Tensor, "B C h w"]:
         """As the prior answers, with the low-rank layers on."""
         with lora(self.network):
-            return self.prior.predict(noisy, t, text, angles if self.prior.sees_views else None, pose)
+            return self.prior.predict(noisy, t, text, angles if self.prior.sees_views else None, pose, behind)
 
 
 def low_rank(prior: Prior, rank: int, generator: torch.Generator) -> LowRank:

@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from avatar3d.distill.hint import Hint, centers
 from avatar3d.distill.networks import ANGLES, MATRIX, SD3, Flux, Network, UNet, resized
-from avatar3d.distill.prior import Answer, PriorError, Text, moved
+from avatar3d.distill.prior import Answer, PriorError, Text, about_whole
 from avatar3d.distill.text_encoders import (
     CLIP_TOKENS,
     LONG,
@@ -78,11 +79,8 @@ class DiffusersPrior:
     """None for pixel space."""
     fold: int = 1
     """In pixel space: so many by so many pixels are one place with more channels."""
-
-    @property
-    def views_unknown(self) -> bool:
-        """A prior with a hint: see `hint.view_functions`."""
-        return isinstance(self.network, UNet) and self.network.hint is not None
+    hint: Hint | None = None
+    """What a statement looks like on average: the network denoises what there is beyond it."""
 
     @property
     def takes_poses(self) -> bool:
@@ -129,18 +127,26 @@ class DiffusersPrior:
         text: Text,
         angles: Float[Tensor, "B 2"] | None = None,
         pose: Float[Tensor, "B 3 H W"] | None = None,
+        behind: Float[Tensor, "B 3"] | None = None,
     ) -> Float[Tensor, "B C h w"]:
-        """The answer in the dtype of `noisy`; a variance that the model learned is left out."""
+        """The answer in the dtype of `noisy`; a variance that the model learned is left out. A prior with a hint
+        is told the background; without one `behind` changes nothing.
+
+        Raises `PriorError` when a prior that sees views is not told any."""
         told = Text(*(None if part is None else part.to(self.dtype) for part in (text.tokens, text.pooled)))
-        answer = self.network(noisy.to(self.dtype), self.schedule.steps(t), told, angles, pose)
-        answer = answer[:, : noisy.shape[1]].to(noisy.dtype)
-        hint = self.network.hint if isinstance(self.network, UNet) else None
-        if hint is None or hint.gains is None:
-            return answer
+        if self.sees_views and angles is None:
+            raise PriorError("This prior sees views: give it the camera's azimuth and elevation.")
+        steps = self.schedule.steps(t)
+        if self.hint is None:
+            answer = self.network(noisy.to(self.dtype), steps, told, angles, pose)
+            return answer[:, : noisy.shape[1]].to(noisy.dtype)
         assert text.pooled is not None and angles is not None
-        hint = hint.to(noisy)
-        more = hint.gain(t).view(-1, 1, 1, 1) * hint.beyond(text.pooled.to(noisy), angles.to(noisy), self.size)
-        return moved(answer, self.answer, pixel_unshuffle(more, self.fold), *self.levels(t))
+        over = self.hint.over(text.pooled.float(), angles.float(), behind).to(noisy)
+        center = centers(over, self.size, self.fold)
+        alpha, sigma = self.levels(t)
+        rest = noisy - alpha.to(noisy).view(-1, 1, 1, 1) * center
+        answer = self.network(torch.cat([rest, over], 1).to(self.dtype), steps, told, angles, pose)
+        return about_whole(answer.to(noisy.dtype), self.answer, center, sigma)
 
 
 def assemble(
@@ -168,7 +174,7 @@ def assemble(
     schedule = schedule_of(parts["scheduler"], name)
     if isinstance(network, UNet):
         _check_controlnet(controlnet, denoiser, size // latent[1])
-        network = UNet(denoiser, size, network.statement, controlnet, hint)
+        network = UNet(denoiser, size, network.statement, controlnet)
     elif controlnet is not None:
         raise PriorError(f"{name} has a transformer; ControlNets are for UNets here. Leave the ControlNet out.")
     models = [encoder.model for encoder in encoders]
@@ -185,8 +191,21 @@ def assemble(
         reader.room = partial(_room_for, models, denoiser, device)
     sees = isinstance(network, UNet) and denoiser.config.class_embed_type is not None
     fold = size // latent[1] if vae is None else 1
+    hint = None if hint is None else hint.to(torch.zeros((), device=device))
     return DiffusersPrior(
-        name, schedule.answer, size, latent, sees, device, denoiser.dtype, schedule, network, reader, vae, fold
+        name,
+        schedule.answer,
+        size,
+        latent,
+        sees,
+        device,
+        denoiser.dtype,
+        schedule,
+        network,
+        reader,
+        vae,
+        fold,
+        hint,
     )
 
 

@@ -80,11 +80,6 @@ class Prior(Protocol):
     """It takes the camera's angles itself, so that prompts need no words for the view."""
     device: torch.device
 
-    @property
-    def views_unknown(self) -> bool:
-        """Angles that are not numbers tell it that the view is unknown."""
-        ...
-
     def encode_text(self, prompts: Sequence[str]) -> Text:
         """Raises `PriorError` for prompts that it can not read."""
         ...
@@ -108,9 +103,11 @@ class Prior(Protocol):
         text: Text,
         angles: Float[Tensor, "B 2"] | None = None,
         pose: Float[Tensor, "B 3 S S"] | None = None,
+        behind: Float[Tensor, "B 3"] | None = None,
     ) -> Float[Tensor, "B C h w"]:
         """The model's answer. `angles` (azimuth, elevation; radians) are for priors that see views; `pose` are
-        pictures for a ControlNet, where there is one. No gradients are kept unless they are turned on outside.
+        pictures for a ControlNet, where there is one; `behind` (sRGB in [0, 1]) is the color of the background
+        for a prior that can be told it. No gradients are kept unless they are turned on outside.
         """
         ...
 
@@ -144,21 +141,15 @@ def clean_from(
     return (noisy - s * noise) / a.clamp_min(1e-6)
 
 
-def moved(
-    answer: Float[Tensor, "B C h w"],
-    kind: Answer,
-    more: Float[Tensor, "B C h w"],
-    alpha: Float[Tensor, " B"],
-    sigma: Float[Tensor, " B"],
+def about_whole(
+    answer: Float[Tensor, "B C h w"], kind: Answer, center: Float[Tensor, "B C h w"], sigma: Float[Tensor, " B"]
 ) -> Float[Tensor, "B C h w"]:
-    """The answer about the same noisy picture whose clean picture has `more`: the noise has alpha / sigma less."""
-    a, s = (level.to(answer).view(-1, 1, 1, 1) for level in (alpha, sigma))
-    s = s.clamp_min(1e-6)
+    """The answer about a noisy picture, from that about what it has beyond `center`: the noise is the same."""
     if kind == "noise":
-        return answer - a / s * more
+        return answer
     if kind == "velocity":
-        return answer - (a * a / s + s) * more
-    return answer + more if kind == "clean" else answer - (a / s + 1) * more
+        return answer - sigma.to(answer).view(-1, 1, 1, 1) * center
+    return answer + center if kind == "clean" else answer - center
 
 
 def add_noise(

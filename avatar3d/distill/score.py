@@ -27,6 +27,7 @@ def likelihood(
     noises: int = NOISES,
     rows: int = 64,
     pose: Float[Tensor, "B 3 S S"] | None = None,
+    behind: Float[Tensor, "B 3"] | None = None,
 ) -> float:
     """Mean over pictures, times and noises of (error without the prompt - error with it), errors being mean
     squares of noise: more than 0 when the prompt helps to explain the pictures.
@@ -34,11 +35,12 @@ def likelihood(
     Each error is a bound of a likelihood up to a constant, so that their difference says how much likelier the
     prompt makes the pictures (Li et al. 2023, "Your diffusion model is secretly a zero-shot classifier",
     arXiv 2303.16203, with the same noises for both). `pictures` are sRGB in [0, 1]; `angles` the cameras' azimuth
-    and elevation in radians; `pose` is for priors with a ControlNet. Times and noises are the same in every call,
+    and elevation in radians; `pose` is for priors with a ControlNet, `behind` the backgrounds for those
+    that can be told. Times and noises are the same in every call,
     so that results compare.
     """
     clean = prior.encode(pictures)
-    model = bind(prior, prompts, angles, pose=pose, rows=rows)
+    model = bind(prior, prompts, angles, pose=pose, behind=behind, rows=rows)
     generator = torch.Generator(clean.device).manual_seed(0)
     gaps = []
     for time in times:

@@ -12,7 +12,7 @@ Number = float | tuple[float, float, float, float]
 `last` at `stop`."""
 Figure = Literal["bust", "whole"]
 SceneKind = Literal["voxels", "hash", "mlp", "planes", "mesh", "avatar"]
-LossName = Literal["sds", "x0", "sjc", "csd", "nfsd", "ism", "sdi", "sds_flow", "ucm", "vsd"]
+LossName = Literal["sds", "x0", "sjc", "csd", "nfsd", "ism", "sdi", "sds_flow", "ucm", "vsd", "dds"]
 WeightName = Literal["uniform", "noise_power", "both_powers", "noise_to_signal", "signal_to_noise"]
 
 

@@ -52,6 +52,8 @@ class Wish:
     """Say how well the prior finds that the result shows the prompt (`distill.score`)."""
     pose_picture: Picture = "parts"
     """What the ControlNet is shown, see `dense_pose.Picture`."""
+    source: str | None = None
+    """What `avatar` looks like, in words; None: the prompt that its file tells, or nothing."""
 
 
 def adapted(method: Method, wish: Wish) -> Method:
@@ -69,6 +71,12 @@ def adapted(method: Method, wish: Wish) -> Method:
         raise DistillError(
             f"--avatar is for methods that restyle one; {wish.method} does not: use --method avatar"
         )
+    if wish.source is not None and (wish.avatar is None or all(s.guidance.loss != "dds" for s in method.stages)):
+        raise DistillError(
+            "--source says what the --avatar of a method with the loss dds looks like; name one, or leave it out"
+        )
+    if wish.pose_picture != "parts" and wish.controlnet is None:
+        raise DistillError("--pose-picture is what a ControlNet is shown: name one with --controlnet")
     for name in wish.formats:
         if name not in FORMATS and "avatar" not in kinds:
             raise DistillError(f"--format has no {name!r} for meshes without a skeleton: {', '.join(FORMATS)}")
