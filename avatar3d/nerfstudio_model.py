@@ -62,13 +62,18 @@ class DistillModel(Model):
     config: DistillModelConfig
 
     def populate_modules(self) -> None:
-        """Raises `DistillError` when the method does not begin with a field."""
+        """Raises `DistillError` when the method does not begin with a field, or with a loss that needs more."""
         super().populate_modules()
         c = self.config
         self.wish = Wish(c.prompt or "", c.method, c.prior, c.seed, c.negative)
         self.stage = load(c.method).stages[0]
         if self.stage.scene.kind in ("mesh", "avatar"):
             raise DistillError(f"{c.method} does not begin with a field; choose another --pipeline.model.method")
+        if self.stage.guidance.loss in ("vsd", "dds"):
+            raise DistillError(
+                f"{c.method} has the loss {self.stage.guidance.loss}, which needs more than a field and runs in "
+                "`avatar3d distill` alone; choose another --pipeline.model.method"
+            )
         scene = distillation.next_scene(None, self.stage, self.wish, RENDERER)
         assert isinstance(scene, RadianceScene)
         self.scene = scene

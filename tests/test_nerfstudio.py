@@ -312,12 +312,16 @@ def test_a_march_through_fog(trained):
     assert 2.5 < float(seen["depth"][0]) < 3.0 and seen["rgb"][1].tolist() == pytest.approx(GREY)
 
 
-def test_a_method_that_begins_with_a_mesh_is_refused(stand_ins, tmp_path):
+@pytest.mark.parametrize(
+    ("stage", "word"),
+    [("{scene: {kind: mesh}}", "does not begin with a field"), ("{guidance: {loss: vsd}}", "more than a field")],
+)
+def test_a_method_that_needs_more_than_a_field_is_refused(stand_ins, tmp_path, stage, word):
     from avatar3d.nerfstudio_model import DistillModel, DistillModelConfig
 
-    (tmp_path / "mesh.yaml").write_text("stages: [{scene: {kind: mesh}}]")
-    with pytest.raises(distillation.DistillError, match="does not begin with a field"):
-        DistillModel(DistillModelConfig(method=str(tmp_path / "mesh.yaml")))
+    (tmp_path / "method.yaml").write_text(f"stages: [{stage}]")
+    with pytest.raises(distillation.DistillError, match=word):
+        DistillModel(DistillModelConfig(method=str(tmp_path / "method.yaml")))
 
 
 def test_a_model_as_a_field_is_y_up_and_seen_from_outside(stand_ins):
