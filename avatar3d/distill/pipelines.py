@@ -193,20 +193,9 @@ def assemble(
     fold = size // latent[1] if vae is None else 1
     hint = None if hint is None else hint.to(torch.zeros((), device=device))
     return DiffusersPrior(
-        name,
-        schedule.answer,
-        size,
-        latent,
-        sees,
-        device,
-        denoiser.dtype,
-        schedule,
-        network,
-        reader,
-        vae,
-        fold,
+        name, schedule.answer, size, latent, sees, device, denoiser.dtype, schedule, network, reader, vae, fold,
         hint,
-    )
+    )  # fmt: skip
 
 
 def schedule_of(scheduler: Any, name: str) -> Schedule:

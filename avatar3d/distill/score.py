@@ -35,9 +35,8 @@ def likelihood(
     Each error is a bound of a likelihood up to a constant, so that their difference says how much likelier the
     prompt makes the pictures (Li et al. 2023, "Your diffusion model is secretly a zero-shot classifier",
     arXiv 2303.16203, with the same noises for both). `pictures` are sRGB in [0, 1]; `angles` the cameras' azimuth
-    and elevation in radians; `pose` is for priors with a ControlNet, `behind` the backgrounds for those
-    that can be told. Times and noises are the same in every call,
-    so that results compare.
+    and elevation in radians; `pose` is for priors with a ControlNet, `behind` are the colors of the backgrounds
+    for those that can be told. Times and noises are the same in every call, so that results compare.
     """
     clean = prior.encode(pictures)
     model = bind(prior, prompts, angles, pose=pose, behind=behind, rows=rows)
